@@ -1,0 +1,47 @@
+# Every target sets up what it needs; after the first time that takes no time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint tensorboard evidence clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## build the environment (.venv)
+
+train: setup ## train PPO with ReDo on the default benchmark; ARGS="--seed 1" adds flags
+	$(BIN)/python train.py --agent ppo --reset redo $(ARGS)
+
+test: $(VENV)/.installed-dev ## run the whole test suite; ARGS="-k redo" selects
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.installed-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+tensorboard: setup ## show all runs in TensorBoard
+	$(BIN)/tensorboard --logdir $(RUNS)
+
+evidence: setup ## train the arms of the README's table, three seeds each, and print it
+	$(BIN)/python bench/cartpole_permuted.py $(ARGS)
+
+clean: ## remove the environment; runs stay
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Perennial needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: constraints.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,box2d]'
+	@touch $@

@@ -1,0 +1,208 @@
+"""The words that interventions speak: parameters, layers, consumers, networks.
+
+A network is a list of layers; a layer owns an incoming weight matrix (one row a unit) and a bias; its units are read by
+consumers, layers whose columns they feed. Nothing here knows Stable-Baselines3 (`agents.sb3` makes these objects from a
+model) and nothing in `resets/` or `regularizers/` knows anything else, so that a method is arithmetic on these tensors.
+
+Shapes: a weight matrix is `[..., units, fan_in]`, a bias or a mask of units `[..., units]`. Convolutions appear as the
+matrix `[channels_out, channels_in * height * width]` of their kernel; a unit is then an output channel. Leading
+dimensions, where there are any, are independent members.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Initializer = Callable[[Tensor, torch.Generator], Tensor]
+"""Makes a fresh tensor like the given one from a generator: the distribution the parameter was born from."""
+
+Role = Literal["actor", "critic", "shared", "temperature"]
+
+
+@dataclass(eq=False)
+class Param:
+    """One parameter tensor with everything that has to follow when it is overwritten.
+
+    Attributes:
+        name: where it stands, for logs and saved states, such as `actor.0.weight`.
+        tensor: the parameter itself; only ever changed in place.
+        initializer: draws a fresh tensor from the distribution this parameter was initialised with.
+        optimizer: the optimiser that owns it, None where it is not trained.
+        target: its copy in a target network, None where there is none.
+        moment_start: the values at which the optimiser's element-wise statistics start, by name, where not zero.
+    """
+
+    name: str
+    tensor: Tensor
+    initializer: Initializer
+    optimizer: torch.optim.Optimizer | None = None
+    target: Tensor | None = None
+    moment_start: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The tensor as a matrix `[units, fan_in]` (a view): a convolution's kernel flattened per output channel."""
+        return matrix_of(self.tensor)
+
+    def fresh(self, generator: torch.Generator) -> Tensor:
+        """A new draw from the parameter's own initialiser, in its own shape."""
+        return self.initializer(self.tensor, generator)
+
+    def moments(self) -> Iterator[tuple[Tensor, float]]:
+        """The optimiser's element-wise statistics of this parameter, each with the value it starts from.
+
+        Only tensors in the parameter's own shape are element-wise; a step count, one scalar per tensor, is not.
+        """
+        if self.optimizer is None:
+            return
+        for key, value in self.optimizer.state.get(self.tensor, {}).items():
+            if isinstance(value, Tensor) and value.shape == self.tensor.shape and value.dim() > 0:
+                yield value, self.moment_start.get(key, 0.0)
+
+    @torch.no_grad()
+    def overwrite(self, values: Tensor | float, where: Tensor | None = None, moments: bool = False) -> None:
+        """Set the elements selected by `where` (all without it) to `values`, in place.
+
+        Args:
+            values: a number or a tensor in the shape of the parameter or of its matrix.
+            where: boolean mask that broadcasts against the matrix (or against a vector parameter itself).
+            moments: also put the optimiser's statistics of these elements back to their start.
+        """
+        _assign(self.matrix, values, where)
+        if moments:
+            for moment, start in self.moments():
+                _assign(matrix_of(moment), start, where)
+
+    def forget(self) -> None:
+        """Drop the optimiser's whole state of this parameter, its step count too: as if it had never been trained."""
+        if self.optimizer is not None:
+            self.optimizer.state.pop(self.tensor, None)
+
+    @torch.no_grad()
+    def sync_target(self) -> None:
+        """Copy the parameter into its target copy, where there is one."""
+        if self.target is not None:
+            self.target.copy_(self.tensor)
+
+
+def matrix_of(tensor: Tensor) -> Tensor:
+    """A view of a kernel of three or more dimensions as `[channels_out, rest]`; anything smaller as it is."""
+    return tensor.view(tensor.shape[0], -1) if tensor.dim() > 2 else tensor
+
+
+def _assign(tensor: Tensor, values: Tensor | float, where: Tensor | None) -> None:
+    new = torch.as_tensor(values, dtype=tensor.dtype, device=tensor.device)
+    new = new.reshape(tensor.shape) if new.numel() == tensor.numel() else new
+    tensor.copy_(new if where is None else torch.where(where, new, tensor))
+
+
+@dataclass(eq=False)
+class Consumer:
+    """A layer that reads another layer's units, and which of its columns belong to which unit.
+
+    The units' columns start at `start`; each unit owns `block` neighbouring columns: 1 between linear layers,
+    kernel height times width between convolutions, the size of the feature map where a convolution is flattened.
+    """
+
+    layer: "Layer"
+    start: int
+    block: int
+
+    def columns(self, units: Tensor) -> Tensor:
+        """The mask `[..., fan_in]` of the consumer's columns that the masked `units` `[..., n]` feed."""
+        fan_in = self.layer.weight.matrix.shape[-1]
+        spread = units.repeat_interleave(self.block, dim=-1)
+        padding = (self.start, fan_in - self.start - spread.shape[-1])
+        return nn.functional.pad(spread, padding, value=False)
+
+
+@dataclass(eq=False)
+class Layer:
+    """An affine layer with its nonlinearity, seen as units.
+
+    Attributes:
+        name: such as `actor.0`; heads are named by what they give, such as `actor.action`.
+        module: the Linear or Conv2d.
+        weight: incoming weights, matrix `[units, fan_in]`.
+        bias: `[units]`, or None.
+        norm: scale and offset of a normalisation between this layer and the next, where there is one.
+        output: the module whose output are the units' activations: the nonlinearity where there is one.
+        consumers: the layers that read these units; empty for an output layer (a head).
+    """
+
+    name: str
+    module: nn.Module
+    weight: Param
+    bias: Param | None
+    output: nn.Module
+    norm: list[Param] = field(default_factory=list)
+    consumers: list[Consumer] = field(default_factory=list)
+
+    @property
+    def is_head(self) -> bool:
+        """Whether this is an output layer, whose rows are outputs of the network rather than hidden units."""
+        return not self.consumers
+
+    @property
+    def units(self) -> int:
+        """How many units (or output channels) the layer has."""
+        return int(self.weight.matrix.shape[-2])
+
+    def params(self) -> list[Param]:
+        """Weight, bias and normalisation parameters."""
+        return [self.weight, *([self.bias] if self.bias else []), *self.norm]
+
+
+@dataclass(eq=False)
+class Network:
+    """Layers that are trained together for one purpose: an actor, one of the critics, a shared feature extractor.
+
+    Attributes:
+        name: short and unique in the model (`actor`, `critic`, `critic0`, `shared` …); used in tags and events.
+        role: what it is for.
+        layers: from input to output; several heads where there are several outputs.
+        free: parameters that belong to no unit, such as a Gaussian policy's `log_std`.
+    """
+
+    name: str
+    role: Role
+    layers: list[Layer]
+    free: list[Param] = field(default_factory=list)
+
+    @property
+    def hidden(self) -> list[Layer]:
+        """The layers with hidden units, that is all but the heads."""
+        return [layer for layer in self.layers if not layer.is_head]
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """The optimiser that owns the network's parameters."""
+        return next((param.optimizer for param in self.params() if param.optimizer), None)
+
+    def params(self) -> list[Param]:
+        """All parameters, layer by layer, the free ones last."""
+        return [*(param for layer in self.layers for param in layer.params()), *self.free]
+
+
+@torch.no_grad()
+def reinitialize_units(chosen: dict[Layer, Tensor], generator: torch.Generator, moments: bool = True) -> None:
+    """Give hidden units a new start: fresh incoming weights from the layer's own initialiser, outgoing weights zero.
+
+    Works on all layers at once, rows before columns, so that the outgoing weight of a chosen unit is zero also where
+    the unit that reads it was chosen too.
+
+    Args:
+        chosen: for each layer the mask `[..., units]` of its units to start anew.
+        generator: where the fresh weights are drawn from.
+        moments: also put the optimiser's statistics of all these weights back to their start.
+    """
+    for layer, units in chosen.items():
+        for param in layer.params():
+            where = units.unsqueeze(-1) if param is layer.weight else units
+            param.overwrite(param.fresh(generator), where, moments)
+    for layer, units in chosen.items():
+        for consumer in layer.consumers:
+            consumer.layer.weight.overwrite(0.0, consumer.columns(units).unsqueeze(-2), moments)

@@ -1,0 +1,211 @@
+"""The SB3 callback that fires interventions at the right moments, on any algorithm.
+
+    model = PPO("MlpPolicy", "CartPole-v1")
+    model.learn(100_000, callback=Plasticity(ReDo(tau=0.1), Spectral(strength=1e-4)))
+
+| moment | what fires | why there |
+|---|---|---|
+| `zero_grad` | penalties of regularisers | before clipping; equals adding them to the loss |
+| after `optimizer.step()` | resets defined per gradient step | before it, stale gradients would move the new weights |
+| rollout start | periodic resets, resets at a switch | nothing stands between a rollout and its own update |
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from agents.hooks import OptimizerHooks
+from agents.layers import Layer, Network
+from agents.sb3 import Batch, activations, penalties_reach, read_networks, sample_batch
+from regularizers.base import Regularizer
+from resets.base import Intervention, Moment, Reset, ResetEvent
+
+
+class Plasticity(BaseCallback):
+    """Attaches resets and regularisers to an SB3 model while it learns, and detaches them afterwards.
+
+    Where the environment reports tasks in its `info` (`envs.NonStationary` does), interventions can fire at switches.
+
+    Args:
+        interventions: in the order in which they fire.
+        seed: of the interventions' own random generators; the agent's random stream is never touched.
+        batch_size: how many recent observations activations are measured on.
+
+    Attributes:
+        networks: the model as networks of layers, once learning has started.
+        task: number of the task that the environment will be in at its next step.
+        listeners: called with each event, a plain dictionary: step, task, method, network, part, what, count, why.
+        penalties: the last value of each regulariser's penalty on each network, with its strength.
+    """
+
+    def __init__(self, *interventions: Intervention, seed: int = 0, batch_size: int = 512) -> None:
+        super().__init__()
+        self.interventions = interventions
+        self.seed = seed
+        self.batch_size = batch_size
+        self.networks: list[Network] = []
+        self.task = 0
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self.penalties: dict[tuple[str, str], Tensor] = {}
+        self._generators: dict[int, torch.Generator] = {}
+        self._hooks: list[OptimizerHooks] = []
+        self._batch: Batch | None = None
+        self._counters: dict[str, Any] = {"rollouts": 0, "task": None, "gradient_steps": []}
+        self._pending: dict[str, Any] | None = None
+
+    def _on_training_start(self) -> None:
+        self._detach()
+        self.networks = self.check(self.model)
+        optimizers = list(dict.fromkeys(net.optimizer for net in self.networks if net.optimizer is not None))
+        self._optimizers = optimizers
+        self._counters["gradient_steps"] = self._counters["gradient_steps"] or [0] * len(optimizers)
+        for index in range(len(self.interventions)):
+            if index not in self._generators:
+                generator = torch.Generator(self.model.device)
+                self._generators[index] = generator.manual_seed(hash_seed(self.seed, index))
+        self._restore()
+        self._hooks = [self._listen(optimizer, index) for index, optimizer in enumerate(optimizers)]
+
+    def _listen(self, optimizer: torch.optim.Optimizer, index: int) -> OptimizerHooks:
+        """Hook penalties and per-step resets to one optimiser; those that do not concern it cost nothing."""
+        own = [network for network in self.networks if network.optimizer is optimizer]
+        penalised = [
+            (regularizer, network)
+            for regularizer in self.interventions
+            if isinstance(regularizer, Regularizer)
+            for network in own
+            if regularizer.strength > 0 and regularizer.acts_on(network) and network.layers
+        ]
+
+        params = list({param.tensor: None for _, network in penalised for param in network.params()})
+
+        def add_penalties(optimizer: torch.optim.Optimizer) -> None:
+            terms: list[Tensor] = []
+            for regularizer, network in penalised:
+                term = regularizer.strength * regularizer.penalty(network)
+                self.penalties[type(regularizer).__name__.lower(), network.name] = term.detach()
+                terms.append(term)
+            gradients = torch.autograd.grad(torch.stack(terms).sum(), params, allow_unused=True)
+            for param, gradient in zip(params, gradients, strict=True):
+                param.grad = gradient
+
+        stepwise = [
+            (number, reset, [network for network in own if reset.acts_on(network)])
+            for number, reset in self._numbered_resets()
+            if type(reset).after_step is not Reset.after_step
+        ]
+
+        def count_and_reset(optimizer: torch.optim.Optimizer) -> None:
+            self._counters["gradient_steps"][index] += 1
+            for number, reset, networks in stepwise:
+                self._report(reset, reset.after_step(networks, self._generators[number]))
+
+        return OptimizerHooks(optimizer, add_penalties if penalised else None, after_step=count_and_reset)
+
+    def _on_rollout_start(self) -> None:
+        moment = Moment(
+            env_steps=self.num_timesteps,
+            rollouts=self._counters["rollouts"],
+            gradient_steps=dict(zip(self._optimizers, self._counters["gradient_steps"], strict=True)),
+            switched=self._counters["task"] is not None and self.task != self._counters["task"],
+            activations=self._activations,
+        )
+        for number, reset in self._numbered_resets():
+            networks = [network for network in self.networks if reset.acts_on(network)]
+            self._report(reset, reset.between_rollouts(networks, moment, self._generators[number]))
+        self._batch = None
+        self._counters["task"] = self.task
+        self._counters["rollouts"] += 1
+
+    def _on_step(self) -> bool:
+        infos = self.locals["infos"]
+        self.task = max((info.get("next_task", 0) for info in infos), default=0)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        # An on-policy buffer is emptied before the next rollout starts; a replay buffer is read when it is needed.
+        if self._numbered_resets() and hasattr(self.model, "rollout_buffer"):
+            self._batch = self._sample()
+
+    def _on_training_end(self) -> None:
+        self._detach()
+
+    def _numbered_resets(self) -> list[tuple[int, Reset]]:
+        """The resets, each with the number of its generator."""
+        return [(number, item) for number, item in enumerate(self.interventions) if isinstance(item, Reset)]
+
+    def _sample(self) -> Batch | None:
+        # A generator made from the step rather than one that is kept: nothing to save, and the same after a resume.
+        return sample_batch(self.model, self.batch_size, np.random.default_rng([self.seed, self.num_timesteps]))
+
+    def _activations(self, network: Network) -> dict[Layer, Tensor]:
+        self._batch = self._batch or self._sample()
+        return activations(self.model, network.hidden, self._batch) if self._batch else {}
+
+    def _report(self, reset: Reset, events: Any) -> None:
+        for event in events:
+            self.emit(reset, event)
+
+    def emit(self, source: Reset, event: ResetEvent) -> None:
+        """Tell the listeners of an event."""
+        entry = {"step": self.num_timesteps, "task": self.task, "method": type(source).__name__, **asdict(event)}
+        for listener in self.listeners:
+            listener(entry)
+
+    def check(self, model: BaseAlgorithm) -> list[Network]:
+        """Refuse, with a ValueError, what would silently do nothing on this model; returns the model's networks."""
+        networks, algorithm = read_networks(model), type(model).__name__
+        for intervention in self.interventions:
+            name = type(intervention).__name__
+            own = [network for network in networks if intervention.acts_on(network)]
+            if not own:
+                present = ", ".join(network.name for network in networks)
+                raise ValueError(
+                    f"{name} would act on nothing: its networks are {intervention.networks}, {algorithm} has {present}."
+                )
+            unreached = [network.name for network in own if not penalties_reach(model, network)]
+            if isinstance(intervention, Regularizer) and unreached:
+                raise ValueError(
+                    f"{name} cannot reach the {unreached[0]} of {algorithm}, which is moved without its optimiser."
+                )
+        return networks
+
+    def _detach(self) -> None:
+        for hooks in self._hooks:
+            hooks.remove()
+        self._hooks = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that is needed to go on exactly: counters, generators, and what each intervention remembers."""
+        return {
+            "counters": {**self._counters, "gradient_steps": list(self._counters["gradient_steps"])},
+            "task": self.task,
+            "generators": {index: generator.get_state() for index, generator in self._generators.items()},
+            "interventions": [intervention.state_dict() for intervention in self.interventions],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, once learning starts."""
+        self._pending = state
+
+    def _restore(self) -> None:
+        if self._pending is None:
+            return
+        state, self._pending = self._pending, None
+        self._counters = {**state["counters"], "gradient_steps": list(state["counters"]["gradient_steps"])}
+        self.task = state["task"]
+        for index, generator_state in state["generators"].items():
+            self._generators[index].set_state(generator_state)
+        for intervention, own in zip(self.interventions, state["interventions"], strict=True):
+            intervention.load_state_dict(own)
+
+
+def hash_seed(*numbers: int) -> int:
+    """One 63-bit seed out of several numbers, well mixed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

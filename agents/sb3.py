@@ -1,0 +1,406 @@
+"""The one file that knows Stable-Baselines3's names: it turns a model into networks of layers.
+
+`read_networks(model)` finds, in any SB3 or sb3-contrib model built of linear and convolutional layers, which layer
+feeds which (through flattening, concatenation, shared extractors and several heads), the optimiser that owns each
+parameter, its target copy and the initialiser it was born with. `forward` runs all networks on a batch without drawing
+a random number, `sample_batch` takes recent observations out of whichever buffer the algorithm has.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+from torch import Tensor, nn
+
+from agents.layers import Consumer, Initializer, Layer, Network, Param, Role
+
+
+class UnreadableModelError(ValueError):
+    """A model has a part that cannot be seen as layers and units; the message names it."""
+
+
+def read_networks(model: BaseAlgorithm) -> list[Network]:
+    """See a model as networks of layers.
+
+    Args:
+        model: any SB3 or sb3-contrib model whose policy is made of linear layers, convolutions, elementwise
+            nonlinearities and normalisations.
+
+    Returns:
+        The trained networks (targets appear as `Param.target`), in a fixed order: a shared feature extractor first.
+
+    Raises:
+        UnreadableModelError: some trained parameter belongs to no layer that this function can see.
+    """
+    reader = _Reader(model)
+    policy = model.policy
+    if _has_two_bodies(policy):
+        networks = _read_actor_critic_policy(reader, policy)
+    elif hasattr(policy, "critic"):
+        networks = _read_off_policy(reader, policy)
+    else:
+        networks = _read_value_policy(reader, policy)
+    temperature = getattr(model, "log_ent_coef", None)
+    if isinstance(temperature, Tensor):
+        start = _entropy_coefficient_start(model)
+        networks.append(Network("temperature", "temperature", [], [reader.free("log_ent_coef", temperature, start)]))
+    reader.check_complete()
+    return networks
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Observations as the model's networks take them, and the actions taken there (for critics that read actions)."""
+
+    observations: Any
+    actions: Tensor | None
+
+
+def sample_batch(model: BaseAlgorithm, size: int, rng: np.random.Generator) -> Batch | None:
+    """Draw recent observations and actions from the rollout or replay buffer; None while it is empty.
+
+    On-policy algorithms empty their buffer before the next rollout starts: call this at the end of a rollout.
+
+    Args:
+        model: the agent.
+        size: how many; all there are when fewer.
+        rng: where the choice is drawn from, so that the agent's own random stream stays untouched.
+    """
+    if isinstance(model, OnPolicyAlgorithm):
+        buffer: Any = model.rollout_buffer
+        filled = buffer.buffer_size if buffer.full else buffer.pos
+    elif isinstance(model, OffPolicyAlgorithm):
+        buffer = model.replay_buffer
+        filled = buffer.size()
+    else:
+        return None
+    count = min(size, filled * buffer.n_envs)
+    if count == 0:
+        return None
+    step, env = np.divmod(rng.choice(filled * buffer.n_envs, count, replace=False), buffer.n_envs)
+    stored = buffer.observations
+    chosen = {key: part[step, env] for key, part in stored.items()} if isinstance(stored, dict) else stored[step, env]
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is not None and isinstance(model, OffPolicyAlgorithm):  # a replay buffer keeps raw observations
+        chosen = normalizer.normalize_obs(chosen)
+    actions = torch.as_tensor(buffer.actions[step, env], device=model.device, dtype=torch.float32)
+    return Batch(model.policy.obs_to_tensor(chosen)[0], actions)
+
+
+@torch.no_grad()
+def forward(model: BaseAlgorithm, batch: Batch) -> None:
+    """Run every trained network once on the batch, in evaluation mode and without sampling; for its hooks' sake."""
+    policy: Any = model.policy
+    training = policy.training
+    policy.set_training_mode(False)
+    if _has_two_bodies(policy):
+        features = policy.extract_features(batch.observations)
+        for_actor, for_critic = features if isinstance(features, tuple) else (features, features)
+        policy.action_net(policy.mlp_extractor.forward_actor(for_actor))
+        policy.value_net(policy.mlp_extractor.forward_critic(for_critic))
+    elif hasattr(policy, "critic"):
+        actor = policy.actor
+        features = actor.extract_features(batch.observations, actor.features_extractor)
+        latent = actor.latent_pi(features) if hasattr(actor, "latent_pi") else features
+        for head in (actor.mu, getattr(actor, "log_std", None)):
+            if isinstance(head, nn.Module):
+                head(latent)
+        policy.critic(batch.observations, batch.actions)
+    else:
+        _value_network(policy)(batch.observations)
+    policy.set_training_mode(training)
+
+
+def activations(model: BaseAlgorithm, layers: Iterable[Layer], batch: Batch) -> dict[Layer, Tensor]:
+    """The outputs of hidden units on a batch.
+
+    Returns:
+        For each layer `[samples, units]`; of a convolution every position counts as a sample of its channel.
+    """
+    found: dict[Layer, Tensor] = {}
+
+    def keep(layer: Layer) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            found[layer] = output.movedim(1, -1).flatten(0, -2) if output.dim() > 2 else output
+
+        return hook
+
+    handles = [layer.output.register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        forward(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@dataclass
+class _Feed:
+    """A layer whose units have not been read yet, and where they stand in the vector that flows on.
+
+    `block` None: the units spread evenly over all of the next layer's inputs (the flattened maps of a convolution).
+    """
+
+    layer: Layer
+    start: int = 0
+    block: int | None = 1
+
+
+class _Reader:
+    """Walks through a model's modules from inputs to outputs and makes layers of them."""
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self.owners: dict[Tensor, torch.optim.Optimizer] = {}
+        for optimizer in _optimizers(model):
+            for group in optimizer.param_groups:
+                self.owners.update(dict.fromkeys(group["params"], optimizer))
+        self.targets = _targets(model.policy)
+        self.gains = _orthogonal_gains(model.policy)
+        self.seen: set[Tensor] = set()
+        self.names: dict[Tensor, str] = {tensor: name for name, tensor in model.policy.named_parameters()}
+        self.inputs: list[Param] = []  # normalisation of the inputs, before any layer
+
+    def free(self, name: str, tensor: Tensor, start: float) -> Param:
+        """A parameter that belongs to no unit and starts from a constant."""
+        return self._param(name, tensor, lambda old, generator: torch.full_like(old, start))
+
+    def head(self, name: str, module: nn.Module, feeds: list[_Feed]) -> list[Layer]:
+        """The output layer in `module`, named `name`."""
+        return self.chain(name, [module], feeds, numbered=False)[0]
+
+    def chain(
+        self, name: str, modules: Iterable[nn.Module], feeds: list[_Feed], numbered: bool = True
+    ) -> tuple[list[Layer], list[_Feed]]:
+        """Follow modules one after another; returns the layers met and the units that are open at the end."""
+        layers: list[Layer] = []
+        for module in (leaf for part in modules for leaf in _leaves(part)):
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                layer = self._layer(f"{name}.{len(layers)}" if numbered else name, module)
+                for feed in feeds:
+                    feed.layer.consumers.append(_consumer(feed, layer))
+                layers.append(layer)
+                feeds = [_Feed(layer)]
+            elif isinstance(module, nn.Flatten):
+                for feed in feeds:
+                    feed.block = None if isinstance(feed.layer.module, nn.Conv2d) else feed.block
+            elif _is_normalization(module):
+                scale_and_offset = list(self._affine(f"{name}.{len(layers)}.norm", module))
+                (layers[-1].norm if layers else self.inputs).extend(scale_and_offset)
+                if layers and layers[-1].output is layers[-1].module:
+                    layers[-1].output = module
+            elif not list(module.parameters(recurse=False)) and layers:
+                layers[-1].output = module
+        return layers, feeds
+
+    def extractor(self, name: str, module: Any) -> tuple[list[Layer], list[_Feed]]:
+        """A feature extractor: one chain, or one for each key of a dictionary observation, concatenated."""
+        parts = getattr(module, "extractors", None)
+        if not isinstance(parts, nn.ModuleDict):
+            return self.chain(name, [module], [])
+        layers: list[Layer] = []
+        feeds: list[_Feed] = []
+        space, start = module._observation_space, 0
+        for key, part in parts.items():
+            found, opened = self.chain(f"{name}.{key}", [part], [])
+            layers += found
+            feeds += [_Feed(feed.layer, start + feed.start, feed.block) for feed in opened]
+            start += int(getattr(part, "features_dim", 0)) or math.prod(space[key].shape)
+        return layers, feeds
+
+    def network(self, name: str, role: Role, layers: list[Layer]) -> Network:
+        """A network of these layers, with the input normalisations met since the last one as free parameters."""
+        free, self.inputs = self.inputs, []
+        return Network(name, role, layers, free)
+
+    def check_complete(self) -> None:
+        """Every trained parameter must have been seen: one left out would silently escape resets and penalties."""
+        for tensor in self.owners:
+            if tensor not in self.seen:
+                raise UnreadableModelError(
+                    f"the parameter {self.names.get(tensor, 'outside the policy')!r} belongs to no linear or "
+                    "convolutional layer that feeds the policy's outputs, so interventions could not reach it."
+                )
+
+    def _layer(self, name: str, module: nn.Linear | nn.Conv2d) -> Layer:
+        gain = self.gains.get(module)
+        weight = _orthogonal(gain) if gain is not None else _kaiming_uniform
+        bias = _zeros if gain is not None else _uniform_bias(math.prod(module.weight.shape[1:]))
+        return Layer(
+            name,
+            module,
+            weight=self._param(f"{name}.weight", module.weight, weight),
+            bias=None if module.bias is None else self._param(f"{name}.bias", module.bias, bias),
+            output=module,
+        )
+
+    def _affine(self, name: str, module: nn.Module) -> Iterator[Param]:
+        for key, initializer in (("weight", _ones), ("scale", _ones), ("bias", _zeros), ("offset", _zeros)):
+            if isinstance(tensor := getattr(module, key, None), Tensor):
+                yield self._param(f"{name}.{key}", tensor, initializer)
+
+    def _param(self, name: str, tensor: Tensor, initializer: Initializer) -> Param:
+        self.seen.add(tensor)
+        owner = self.owners.get(tensor)
+        # TensorFlow's RMSprop, which A2C uses, starts its mean square at one.
+        start = {"square_avg": 1.0} if isinstance(owner, RMSpropTFLike) else {}
+        return Param(name, tensor, initializer, owner, self.targets.get(tensor), start)
+
+
+def _has_two_bodies(policy: nn.Module) -> bool:
+    """Whether this is a policy like PPO's: an actor and a critic in one module (MaskablePPO's is no subclass of it)."""
+    return hasattr(policy, "mlp_extractor") and hasattr(policy, "action_net")
+
+
+def _read_actor_critic_policy(reader: _Reader, policy: Any) -> list[Network]:
+    """PPO, A2C, TRPO and their like: two bodies, two heads, perhaps one extractor for both."""
+    networks: list[Network] = []
+    shared_feeds: list[_Feed] = []
+    if policy.share_features_extractor:
+        layers, shared_feeds = reader.extractor("shared", policy.features_extractor)
+        networks += [reader.network("shared", "shared", layers)] if layers else []
+    parts: list[tuple[Role, nn.Module, nn.Module, nn.Module]] = [
+        ("actor", policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net),
+        ("critic", policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net),
+    ]
+    for role, extractor, body, head in parts:
+        own, feeds = ([], shared_feeds) if shared_feeds else reader.extractor(f"{role}.features", extractor)
+        hidden, opened = reader.chain(role, [body], feeds)
+        networks.append(reader.network(role, role, own + hidden + reader.head(f"{role}.head", head, opened)))
+        if role == "actor" and isinstance(log_std := getattr(policy, "log_std", None), nn.Parameter):
+            networks[-1].free.append(reader.free("actor.log_std", log_std, policy.log_std_init))
+    return networks
+
+
+def _read_off_policy(reader: _Reader, policy: Any) -> list[Network]:
+    """SAC, TD3, TQC and their like: an actor and several critics that read observation and action."""
+    actor, critic = policy.actor, policy.critic
+    networks: list[Network] = []
+    shared = actor.features_extractor is critic.features_extractor
+    extractor, actor_feeds = reader.extractor("shared" if shared else "actor.features", actor.features_extractor)
+    if shared:
+        networks += [reader.network("shared", "shared", extractor)] if extractor else []
+        extractor, critic_feeds = [], actor_feeds
+    else:
+        critic_extractor, critic_feeds = reader.extractor("critic.features", critic.features_extractor)
+        networks += [reader.network("critic", "critic", critic_extractor)] if critic_extractor else []
+    body, opened = reader.chain("actor", [actor.latent_pi] if hasattr(actor, "latent_pi") else [], actor_feeds)
+    log_std = getattr(actor, "log_std", None)
+    heads = reader.head("actor.mu", actor.mu, opened) if body else reader.chain("actor", [actor.mu], opened)[0]
+    heads += reader.head("actor.log_std", log_std, opened) if isinstance(log_std, nn.Module) else []
+    networks.append(reader.network("actor", "actor", extractor + body + heads))
+    if isinstance(log_std, nn.Parameter):
+        networks[-1].free.append(reader.free("actor.log_std", log_std, actor.log_std_init))
+    for index, q_network in enumerate(critic.q_networks):
+        layers, _ = reader.chain(f"critic{index}", [q_network], critic_feeds)
+        networks.append(reader.network(f"critic{index}", "critic", layers))
+    return networks
+
+
+def _value_network(policy: Any) -> Any:
+    """The online network of a policy that is nothing but a value function: DQN's, QR-DQN's."""
+    network = getattr(policy, "q_net", None) or getattr(policy, "quantile_net", None)
+    if network is None:
+        raise UnreadableModelError(f"{type(policy).__name__} has none of: critic, q_net, quantile_net.")
+    return network
+
+
+def _read_value_policy(reader: _Reader, policy: Any) -> list[Network]:
+    """DQN and its like: one network from observation to a value for each action."""
+    network = _value_network(policy)
+    extractor, feeds = reader.extractor("critic.features", network.features_extractor)
+    body = getattr(network, "q_net", None) or network.quantile_net
+    layers, _ = reader.chain("critic", [body], feeds)
+    return [reader.network("critic", "critic", extractor + layers)]
+
+
+def _optimizers(model: BaseAlgorithm) -> list[torch.optim.Optimizer]:
+    """All optimisers of a model, each once."""
+    policy: Any = model.policy
+    holders = (policy, getattr(policy, "actor", None), getattr(policy, "critic", None))
+    found = [getattr(holder, "optimizer", None) for holder in holders]
+    found.append(getattr(model, "ent_coef_optimizer", None))
+    return list(dict.fromkeys(optimizer for optimizer in found if optimizer is not None))
+
+
+def _targets(policy: nn.Module) -> dict[Tensor, Tensor]:
+    """For each trained tensor its copy in a target network."""
+    found: dict[Tensor, Tensor] = {}
+    for name in ("critic", "actor", "q_net", "quantile_net"):
+        online, target = getattr(policy, name, None), getattr(policy, f"{name}_target", None)
+        if online is not None and target is not None:
+            found.update(zip(online.parameters(), target.parameters(), strict=True))
+    return found
+
+
+def _orthogonal_gains(policy: Any) -> dict[nn.Module, float]:
+    """The gain with which each layer was initialised orthogonally, for the policies that do so."""
+    if not getattr(policy, "ortho_init", False):
+        return {}
+    gains = {policy.mlp_extractor: math.sqrt(2), policy.action_net: 0.01, policy.value_net: 1.0}
+    if policy.share_features_extractor:
+        gains[policy.features_extractor] = math.sqrt(2)
+    else:
+        gains |= {policy.pi_features_extractor: math.sqrt(2), policy.vf_features_extractor: math.sqrt(2)}
+    return {module: gain for part, gain in gains.items() for module in part.modules()}
+
+
+def _entropy_coefficient_start(model: Any) -> float:
+    """SAC's initial log entropy coefficient: `auto` starts at 1, `auto_0.1` at 0.1."""
+    return math.log(float(model.ent_coef.split("_")[1])) if "_" in str(model.ent_coef) else 0.0
+
+
+def _leaves(module: nn.Module) -> Iterator[nn.Module]:
+    """The modules without children, in the order in which they are registered."""
+    children = list(module.children())
+    if not children:
+        yield module
+    for child in children:
+        yield from _leaves(child)
+
+
+def _is_normalization(module: nn.Module) -> bool:
+    # By name, so that normalisations of other libraries count as well: sb3-contrib's BatchRenorm, RMSNorm …
+    return "Norm" in type(module).__name__ or "Renorm" in type(module).__name__
+
+
+def _consumer(feed: _Feed, layer: Layer) -> Consumer:
+    kernel = math.prod(layer.module.kernel_size) if isinstance(layer.module, nn.Conv2d) else 1
+    fan_in = layer.weight.matrix.shape[-1]
+    block = fan_in // feed.layer.units if feed.block is None else feed.block * kernel
+    return Consumer(layer, feed.start * kernel, block)
+
+
+def _orthogonal(gain: float) -> Initializer:
+    return lambda old, generator: nn.init.orthogonal_(torch.empty_like(old), gain, generator)
+
+
+def _kaiming_uniform(old: Tensor, generator: torch.Generator) -> Tensor:
+    return nn.init.kaiming_uniform_(torch.empty_like(old), math.sqrt(5), generator=generator)
+
+
+def _uniform_bias(fan_in: int) -> Initializer:
+    bound = 1 / math.sqrt(fan_in)
+    return lambda old, generator: nn.init.uniform_(torch.empty_like(old), -bound, bound, generator)
+
+
+def _zeros(old: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.zeros_like(old)
+
+
+def _ones(old: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.ones_like(old)
+
+
+def penalties_reach(model: BaseAlgorithm, network: Network) -> bool:
+    """Whether gradients written into `.grad` at `zero_grad` move this network.
+
+    TRPO moves its actor by a line search of its own and clears the actor's gradients first.
+    """
+    return not (type(model).__name__ == "TRPO" and network.role in ("actor", "shared"))

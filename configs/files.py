@@ -1,0 +1,54 @@
+"""YAML files: where the shipped ones are, how they are found by name, read and written."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from configs.settings import UsageError, did_you_mean
+
+HERE = Path(__file__).parent
+Kind = Literal["agents", "benchmarks", "schedules"]
+
+
+def shipped(kind: Kind) -> dict[str, str]:
+    """Names of the shipped files of a kind, each with its one-line description (the file's first comment)."""
+    paths = sorted((HERE / kind).glob("*.yaml"))
+    return {path.stem: path.read_text().splitlines()[0].lstrip("# ").strip() for path in paths}
+
+
+def find(kind: Kind, name: str, flag: str) -> Path:
+    """The file that a name or a path given to `flag` means; a UsageError where there is none."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if path.is_file():
+            return path
+        raise UsageError(f"{flag}: there is no file {name!r}.")
+    path = HERE / kind / f"{name}.yaml"
+    if not path.is_file():
+        names = shipped(kind)
+        raise UsageError(
+            f"{flag}: there is no {kind[:-1]} {name!r}; choose one of {', '.join(names)}, or a YAML file"
+            f"{did_you_mean(name, names) or '.'}"
+        )
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a UsageError where it cannot be read or is not a mapping with text keys."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", error)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}: is not valid YAML{where} ({what}).") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UsageError(f"{path}: must hold settings as 'name: value' lines.")
+    return content
+
+
+def write(path: Path, content: dict[str, Any], comment: str) -> None:
+    """Write settings in the order given, under a comment."""
+    path.write_text(f"# {comment}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

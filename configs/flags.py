@@ -1,0 +1,218 @@
+"""Flags: the settings of a dataclass as `--group.name value`, one validator for the command line and for YAML.
+
+Both are first turned into flags; types, ranges and nearest names are then checked here and by tyro alike, whichever
+they came from.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from configs.settings import SettingError, UsageError, did_you_mean
+
+T = TypeVar("T")
+Flags = dict[str, tuple[list[str], str]]
+"""For each flag, without its dashes, its values and where they come from: a file's name, or nothing."""
+
+
+def from_command_line(arguments: Sequence[str]) -> Flags:
+    """Split `--flag value …`, `--flag=value` and `--flag` into flags; a UsageError for anything else."""
+    flags: Flags = {}
+    values: list[str] | None = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, _, value = argument[2:].partition("=")
+            values = [value] if "=" in argument else []
+            flags[canonical(name)] = (values, "")
+        elif values is None:
+            raise UsageError(f"{argument!r} is no flag; flags begin with two dashes, such as --agent ppo.")
+        else:
+            values.append(argument)
+    return flags
+
+
+def from_mapping(tree: Mapping[str, Any], origin: str, prefix: str = "") -> Flags:
+    """The leaves of a YAML mapping as flags."""
+    flags: Flags = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flags |= from_mapping(value, origin, f"{prefix}{key}.")
+        else:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            flags[canonical(f"{prefix}{key}")] = ([_text(item) for item in values], origin)
+    return flags
+
+
+def canonical(name: str) -> str:
+    """Flags are written with hyphens, names in code and YAML with underscores; both are understood."""
+    return name.replace("_", "-")
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def leaves(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, type[Any]]]:
+    """Every setting of a dataclass and those nested in it: its flag, its type, the dataclass it belongs to."""
+    hints = get_type_hints(kind, include_extras=True)
+    for entry in fields(kind):
+        hint, name = hints[entry.name], f"{prefix}{canonical(entry.name)}"
+        if is_dataclass(hint):
+            yield from leaves(hint, f"{name}.")  # type: ignore[arg-type]
+        else:
+            yield name, hint, kind
+
+
+def build(kind: type[T], flags: Flags, program: str) -> T:
+    """Make a dataclass from flags.
+
+    Raises:
+        UsageError: an unknown flag, a value of the wrong type or out of range; one sentence with the nearest name.
+    """
+    known = {name: hint for name, hint, _ in leaves(kind)}
+    arguments: list[str] = []
+    for name, (values, origin) in _without_negations(flags, known).items():
+        if name not in known:
+            raise UsageError(f"{_spelled(name, origin)} is not a setting here{_nearest(name, known, origin)}")
+        arguments += _arguments(name, values, known[name], origin)
+
+    def explain(event: Any) -> None:
+        raise _sentence(event, flags, kind)
+
+    with tyro._errors.on_parse_error(explain):
+        return tyro.cli(kind, args=arguments, prog=program)
+
+
+def show_help(kind: type[Any], program: str, description: str) -> None:
+    """Print the settings of a dataclass with their defaults and descriptions."""
+    try:
+        tyro.cli(kind, args=["--help"], prog=program, description=description)
+    except SystemExit:
+        return
+
+
+def _without_negations(flags: Flags, known: Mapping[str, Any]) -> Flags:
+    """Turn `--agent.no-x` into `--agent.x false`; of two settings of the same flag the later holds."""
+    plain: Flags = {}
+    for name, (values, origin) in flags.items():
+        head, _, last = name.rpartition(".")
+        positive = f"{head}.{last[3:]}".lstrip(".")
+        if name not in known and last.startswith("no-") and known.get(positive) is bool and not values:
+            name, values = positive, ["false"]
+        plain.pop(name, None)
+        plain[name] = (values, origin)
+    return plain
+
+
+def _arguments(name: str, values: list[str], hint: Any, origin: str) -> list[str]:
+    """One flag as tyro wants it, after the numbers and lists that it would not read."""
+    if hint is bool:
+        word = values[0].lower() if values else "true"
+        if len(values) > 1 or word not in ("true", "false"):
+            raise UsageError(f"{_spelled(name, origin)} must be true or false, not {' '.join(values)!r}.")
+        head, _, last = name.rpartition(".")
+        return [f"--{name}" if word == "true" else f"--{head}.no-{last}" if head else f"--no-{last}"]
+    if _is_list(hint) and len(values) == 1:
+        values = [item for item in re.split(r"[,\s]+", values[0].strip("()[] ")) if item]
+    elif not _is_list(hint) and len(values) != 1:
+        given = f"got {len(values)}: {' '.join(values)}" if values else "got none"
+        raise UsageError(f"{_spelled(name, origin)} takes one value, {given}.")
+    if _may_be_none(hint) and values and values[0].lower() in ("none", "null"):
+        values = ["None"]
+    return [f"--{name}", *(_whole(value) if _counts(hint) else value for value in values)]
+
+
+def _whole(value: str) -> str:
+    """`1e6` and `2048.0` as whole numbers, as people write them for counts; anything else as it is."""
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return str(int(number)) if number.is_integer() else value
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """The plain types inside unions, tuples and annotations."""
+    if get_origin(hint) is Annotated:
+        yield from _parts(get_args(hint)[0])
+    elif get_origin(hint) in (Union, UnionType, tuple):
+        for part in get_args(hint):
+            yield from _parts(part)
+    else:
+        yield hint
+
+
+def _counts(hint: Any) -> bool:
+    return int in _parts(hint)
+
+
+def _may_be_none(hint: Any) -> bool:
+    return NoneType in _parts(hint)
+
+
+def _is_list(hint: Any) -> bool:
+    if get_origin(hint) in (Union, UnionType, Annotated):
+        return any(_is_list(part) for part in get_args(hint))
+    return get_origin(hint) is tuple
+
+
+def _spelled(name: str, origin: str) -> str:
+    """A setting as the user wrote it: a flag, or a key in a file."""
+    return f"{origin}: {name.replace('-', '_')}" if origin else f"--{name}"
+
+
+def _nearest(name: str, known: Mapping[str, Any], origin: str) -> str:
+    """The nearest known flag: one with the same last part, or of similar spelling."""
+    last = name.rpartition(".")[2]
+    same = [flag for flag in known if flag.rpartition(".")[2] == last]
+    hint = f"; did you mean '{same[0]}'?" if len(same) == 1 else did_you_mean(name, known)
+    near = re.search(r"'(.*)'", hint)
+    return f"; did you mean '{_spelled(near[1], '') if not origin else near[1].replace('-', '_')}'?" if near else "."
+
+
+def _sentence(event: Any, flags: Flags, kind: type[Any]) -> UsageError:
+    """One sentence for what tyro would print in a box."""
+    cause = sys.exc_info()[1]
+    while cause is not None and not isinstance(cause, SettingError):
+        cause = cause.__context__
+    if isinstance(cause, SettingError):
+        owned = (flag for flag, _, owner in leaves(kind) if isinstance(cause.owner, owner))
+        prefix = next((flag.rpartition(".")[0] for flag in owned), "")
+        name = canonical(f"{prefix}.{cause.name}".lstrip("."))
+        return UsageError(f"{_spelled(name, _origin(flags, name))} {cause.problem}{_stop(cause.problem)}")
+    argument = getattr(event, "argument", None)
+    if argument is None:
+        return UsageError(str(getattr(event, "message", event)))
+    name = next(flag for flag in argument.lowered.name_or_flags if flag.startswith("--"))[2:]
+    hint = next((hint for flag, hint, _ in leaves(kind) if flag == name), str)
+    value = " ".join(flags.get(name, ([], ""))[0])
+    near = did_you_mean(value, get_args(hint)) if get_origin(hint) is Literal else ""
+    return UsageError(f"{_spelled(name, _origin(flags, name))} must be {_words(hint)}, not {value!r}{near or '.'}")
+
+
+def _origin(flags: Flags, name: str) -> str:
+    return flags[name][1] if name in flags else ""
+
+
+def _stop(sentence: str) -> str:
+    return "" if sentence.endswith(("?", ".")) else "."
+
+
+def _words(hint: Any) -> str:
+    """A type in words."""
+    if get_origin(hint) is Annotated:
+        return _words(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) is tuple:
+        return f"a list, each {_words(get_args(hint)[0])}"
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_words(part) for part in get_args(hint)))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "none"}
+    return names.get(hint, "a path" if hint is Path else str(hint))

@@ -1,0 +1,135 @@
+"""Environments that keep changing: what changes (`envs.changes`), when (`envs.schedules`), and building them."""
+
+import functools
+import importlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from configs.settings import did_you_mean
+from envs import mujoco_log
+from envs.nonstationary import NonStationary
+from envs.tasks import Tasks
+
+__all__ = ["NonStationary", "Tasks", "make_env", "make_plain_env", "make_vec_env"]
+
+INSTALLS = {
+    "gymnasium.envs.box2d": 'pip install "perennial[box2d]"',
+    "gymnasium.envs.mujoco": 'pip install "gymnasium[mujoco]"',
+    "ale_py": 'pip install "gymnasium[atari]"',
+}
+"""What installs the packages of the environments defined in a module."""
+
+
+def make_plain_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.Env[Any, Any]:
+    """The environment as Gymnasium makes it, without anything that it prints on the way.
+
+    Args:
+        env_id: a registered id with its version, or "module:id" for one that a module of the user's registers.
+        env_kwargs: further arguments of the environment.
+
+    Raises:
+        ValueError: there is no such environment, or a package that it needs is not installed.
+    """
+    _check_known(env_id)
+    mujoco_log.redirect()
+    with warnings.catch_warnings():
+        # Old versions are what published results were measured on.
+        warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
+        try:
+            return gym.make(env_id, **dict(env_kwargs or {}))
+        except (ImportError, gym.error.DependencyNotInstalled) as error:
+            module = str(gym.spec(env_id).entry_point)
+            raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
+
+
+def make_env(
+    env_id: str,
+    tasks: Tasks,
+    *,
+    stride: int = 1,
+    start: int = 0,
+    monitor: bool = True,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> gym.Env[Any, Any]:
+    """One environment that changes: Gymnasium's, in `NonStationary`, in SB3's `Monitor` (without a file).
+
+    Args:
+        env_id: as for `make_plain_env`.
+        tasks: what changes and when.
+        stride: as for `NonStationary`: the number of parallel environments, 0 to stay in one task.
+        start: as for `NonStationary`: the environment step of the run at which to start.
+        monitor: whether to report the episodes' returns and lengths in `info["episode"]`.
+        env_kwargs: further arguments of the environment.
+
+    Raises:
+        ValueError: there is no such environment, a package is missing, or a change does not fit (`ChangeError`).
+    """
+    env: gym.Env[Any, Any] = NonStationary(make_plain_env(env_id, env_kwargs), tasks, stride, start)
+    return Monitor(env) if monitor else env
+
+
+def make_vec_env(
+    env_id: str,
+    tasks: Tasks,
+    n_envs: int,
+    seed: int,
+    subprocesses: bool = False,
+    monitor: bool = True,
+    *,
+    start: int = 0,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> VecEnv:
+    """`n_envs` environments in lockstep, which all change at the same step of the run.
+
+    Args:
+        env_id: as for `make_plain_env`.
+        tasks: what changes and when.
+        n_envs: how many environments.
+        seed: seeds the environments (seed, seed + 1 ...); what changes is seeded by `tasks`.
+        subprocesses: whether each environment has a process of its own.
+        monitor: as for `make_env`.
+        start: the environment step of the run at which to start.
+        env_kwargs: further arguments of the environment.
+
+    Raises:
+        ValueError: as `make_env`; also with subprocesses it is raised here, and not somewhere in theirs.
+    """
+    make = functools.partial(
+        make_env, env_id, tasks, stride=n_envs, start=start, monitor=monitor, env_kwargs=env_kwargs
+    )
+    vec_env: VecEnv
+    if subprocesses:
+        make().close()
+        vec_env = SubprocVecEnv([make] * n_envs)
+    else:
+        vec_env = DummyVecEnv([make] * n_envs)
+    vec_env.seed(seed)
+    return vec_env
+
+
+def _check_known(env_id: str) -> None:
+    """Import what registers the environment, and refuse an id that is not registered then."""
+    module, _, name = env_id.rpartition(":")
+    if name.startswith("ALE/"):
+        module = "ale_py"
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
+    if name not in gym.registry:
+        raise ValueError(f"there is no environment {env_id!r}{did_you_mean(name, gym.registry)}")
+
+
+def _what_is_missing(module: str, error: Exception) -> str:
+    """The end of a sentence that says what to install for an environment of `module`, or else what went wrong."""
+    install = next((INSTALLS[known] for known in INSTALLS if module.startswith(known)), None)
+    # A plain ImportError is Gymnasium's word for an environment that has moved elsewhere.
+    if install is None or type(error) is ImportError:
+        return str(error).rstrip(".")
+    return f"a package that it needs is not installed ({install})"

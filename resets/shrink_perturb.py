@@ -1,0 +1,67 @@
+"""Shrink and perturb: pull all weights towards zero and add a little of a fresh initialisation.
+
+    theta <- shrink * theta + perturb * theta_fresh
+
+with theta_fresh a new draw from each parameter's own initialiser, so that the noise has the scale of the layer. Hard at
+a switch or periodically, or soft after every gradient step.
+
+Ash and Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020, arXiv 1910.08475, section 4. In RL: Juliani and
+Ash, "A Study of Plasticity Loss in On-Policy Deep Reinforcement Learning", NeurIPS 2024 (hard with 0.5 and 0.5 at a
+shift; soft with 1 - 1e-6 and 1e-6 at every step).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Le
+
+from agents.layers import Network
+from resets.base import Moment, ResetEvent, TimedReset
+
+
+@dataclass
+class ShrinkPerturb(TimedReset):
+    """Shrink all weights and add a fresh initialisation (Ash and Adams 2020)."""
+
+    when: Literal["periodic", "switch", "gradient_step"] = "switch"  # type: ignore[assignment]
+    """switch: when the task changes (hard). periodic: every `every` `unit`s (hard). gradient_step: after every step of
+    the optimiser (soft)."""
+
+    shrink: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Factor on the weights: 0.5 for the hard form, 0.999999 for the soft one (Juliani and Ash 2024)."""
+
+    perturb: Annotated[float, Ge(0)] = 0.5
+    """Factor on the fresh weights that are added: 0.5 for the hard form, 1e-6 for the soft one (same source)."""
+
+    moments: Literal["keep", "zero"] = "keep"
+    """What happens to the optimiser's statistics: kept, as in the papers, or dropped together with the step count."""
+
+    def between_rollouts(
+        self, networks: list[Network], moment: Moment, generator: torch.Generator
+    ) -> Iterator[ResetEvent]:
+        """The hard forms; a target network becomes a copy of the network it follows."""
+        if self.when == "gradient_step":
+            return
+        for network in self.due_networks(networks, moment):
+            self.mix(network, generator)
+            for param in network.params():
+                param.sync_target()
+            if network.layers:
+                yield ResetEvent(network.name, "all", "networks", 1, self.why())
+
+    def after_step(self, networks: list[Network], generator: torch.Generator) -> Iterator[ResetEvent]:
+        """The soft form; target networks follow by themselves. Leaves no event: it would be one at every step."""
+        if self.when == "gradient_step":
+            for network in networks:
+                self.mix(network, generator)
+        return iter(())
+
+    @torch.no_grad()
+    def mix(self, network: Network, generator: torch.Generator) -> None:
+        """Apply the update to the weights and biases of all layers; a policy's log_std and SAC's temperature stay."""
+        for param in (param for layer in network.layers for param in layer.params()):
+            param.overwrite(self.shrink * param.tensor + self.perturb * param.fresh(generator))
+            if self.moments == "zero":
+                param.forget()
