@@ -56,12 +56,15 @@ class Plasticity(BaseCallback):
         self._generators: dict[int, torch.Generator] = {}
         self._hooks: list[OptimizerHooks] = []
         self._batch: Batch | None = None
-        self._counters: dict[str, Any] = {"rollouts": 0, "task": None, "gradient_steps": []}
+        self._last_model: BaseAlgorithm | None = None
+        self._counters: dict[str, Any] = {}
         self._pending: dict[str, Any] | None = None
 
     def _on_training_start(self) -> None:
         self._detach()
         self.networks = self.check(self.model)
+        if self.model is not self._last_model:
+            self._start_anew()
         optimizers = list(dict.fromkeys(net.optimizer for net in self.networks if net.optimizer is not None))
         self._optimizers = optimizers
         self._counters["gradient_steps"] = self._counters["gradient_steps"] or [0] * len(optimizers)
@@ -71,6 +74,14 @@ class Plasticity(BaseCallback):
                 self._generators[index] = generator.manual_seed(hash_seed(self.seed, index))
         self._restore()
         self._hooks = [self._listen(optimizer, index) for index, optimizer in enumerate(optimizers)]
+
+    def _start_anew(self) -> None:
+        """Forget what another model has left behind in the interventions."""
+        self._last_model = self.model
+        self._counters = {"rollouts": 0, "task": None, "gradient_steps": []}
+        self._generators = {}
+        for intervention in self.interventions:
+            intervention.state = {}
 
     def _listen(self, optimizer: torch.optim.Optimizer, index: int) -> OptimizerHooks:
         """Hook penalties and per-step resets to one optimiser; those that do not concern it cost nothing."""

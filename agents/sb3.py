@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -84,14 +85,25 @@ def sample_batch(model: BaseAlgorithm, size: int, rng: np.random.Generator) -> B
     count = min(size, filled * buffer.n_envs)
     if count == 0:
         return None
-    step, env = np.divmod(rng.choice(filled * buffer.n_envs, count, replace=False), buffer.n_envs)
+    # While a rollout is trained on, its buffer has steps and environments already in one dimension.
+    flattened = bool(getattr(buffer, "generator_ready", False))
+    index = rng.choice(filled * buffer.n_envs, count, replace=False)
     stored = buffer.observations
-    chosen = {key: part[step, env] for key, part in stored.items()} if isinstance(stored, dict) else stored[step, env]
+    chosen = (
+        {key: _transitions(part, flattened)[index] for key, part in stored.items()}
+        if isinstance(stored, dict)
+        else _transitions(stored, flattened)[index]
+    )
     normalizer = model.get_vec_normalize_env()
     if normalizer is not None and isinstance(model, OffPolicyAlgorithm):  # a replay buffer keeps raw observations
         chosen = normalizer.normalize_obs(chosen)
-    actions = torch.as_tensor(buffer.actions[step, env], device=model.device, dtype=torch.float32)
+    actions = torch.as_tensor(_transitions(buffer.actions, flattened)[index], device=model.device, dtype=torch.float32)
     return Batch(model.policy.obs_to_tensor(chosen)[0], actions)
+
+
+def _transitions(array: NDArray[Any], flattened: bool) -> NDArray[Any]:
+    """A buffer's `[steps, environments, ...]` as a view `[transitions, ...]`."""
+    return array if flattened else array.reshape(-1, *array.shape[2:])
 
 
 @torch.no_grad()
@@ -248,7 +260,7 @@ class _Reader:
     def _param(self, name: str, tensor: Tensor, initializer: Initializer) -> Param:
         self.seen.add(tensor)
         owner = self.owners.get(tensor)
-        # TensorFlow's RMSprop, which A2C uses, starts its mean square at one.
+        # SB3's copy of TensorFlow's RMSprop starts its mean square at one.
         start = {"square_avg": 1.0} if isinstance(owner, RMSpropTFLike) else {}
         return Param(name, tensor, initializer, owner, self.targets.get(tensor), start)
 

@@ -99,7 +99,7 @@ def task_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             number(row["return_end"]),
             share(row["dormant"]),
             number(row["effective_rank"]),
-            row["resets"],
+            str(row["resets"]),
         )
     return table
 

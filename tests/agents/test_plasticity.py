@@ -1,0 +1,275 @@
+"""Interventions on learning models: where they fire, what they leave alone, and exactly what they add.
+
+The strictest tests compare final weights bit for bit: with a run without the intervention, with SB3's own `train()`
+patched so that the penalty stands in the loss, and with a run that was stopped and resumed.
+"""
+
+import functools
+import inspect
+import textwrap
+import types
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.hooks import OptimizerHooks
+from agents.plasticity import Plasticity
+from agents.sb3 import read_networks
+from envs import Tasks, make_vec_env
+from envs.changes import CHANGES
+from envs.schedules import Periodic
+from regularizers import Spectral
+from resets import Full, ReDo, Reset, ShrinkPerturb
+from resets.base import Intervention
+from tests.models import make, weights
+
+STEPS = {"ppo": 192, "ppo-box": 192, "a2c": 96, "sac": 80, "td3": 80, "dqn": 120, "tqc": 60, "sac-cnn-shared": 40}
+
+
+def train(kind: str, *interventions: Intervention, steps: int | None = None) -> tuple[BaseAlgorithm, Plasticity]:
+    """A model that has learnt with these interventions."""
+    model, plasticity = make(kind), Plasticity(*interventions)
+    model.learn(steps or STEPS[kind], callback=plasticity)
+    return model, plasticity
+
+
+@functools.cache
+def plain_weights(kind: str) -> torch.Tensor:
+    """The weights of the model of this kind that has learnt without interventions."""
+    model = make(kind)
+    model.learn(STEPS[kind])
+    return weights(model)
+
+
+NOTHING: dict[str, Intervention] = {
+    "redo below zero": ReDo(tau=-1.0, every=1),
+    "full at a switch that never comes": Full(),
+    "shrink by nothing": ShrinkPerturb(when="gradient_step", shrink=1.0, perturb=0.0),
+    "spectral of strength zero": Spectral(0.0),
+}
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("name", NOTHING)
+def test_an_intervention_that_does_nothing_leaves_the_run_bit_identical(kind: str, name: str) -> None:
+    model, _ = train(kind, NOTHING[name])
+    assert torch.equal(weights(model), plain_weights(kind))
+
+
+SOMETHING: dict[str, Intervention] = {
+    "redo": ReDo(tau=0.9, every=1),
+    "full": Full(when="periodic", every=32),
+    "shrink_perturb": ShrinkPerturb(when="periodic", every=1, unit="rollouts"),
+    "soft": ShrinkPerturb(when="gradient_step", shrink=0.999, perturb=1e-3),
+    "spectral": Spectral(1e-2),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize("name", SOMETHING)
+def test_every_intervention_works_in_place_on_every_agent(kind: str, name: str) -> None:
+    model = make(kind)
+    before = [*model.policy.parameters()]
+    model.learn(STEPS[kind], callback=Plasticity(SOMETHING[name]))
+    assert all(old is new for old, new in zip(before, model.policy.parameters(), strict=True)), "modules were swapped"
+    assert not torch.equal(weights(model), plain_weights(kind)), "the intervention did nothing"
+    assert torch.isfinite(weights(model)).all()
+
+
+def patched(model: BaseAlgorithm, replacements: dict[str, str], penalty: Any) -> None:
+    """Give the model a copy of its own `train()` with the penalty written into the loss."""
+    source = textwrap.dedent(inspect.getsource(type(model).train))
+    for old, new in replacements.items():
+        assert old in source
+        source = source.replace(old, new)
+    scope = {**inspect.getmodule(type(model)).__dict__, "penalty": penalty}  # type: ignore[union-attr]
+    exec(source, scope)
+    model.train = types.MethodType(scope["train"], model)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("kind", "replacements"),
+    [
+        ("ppo", {"loss.backward()": "(loss + penalty('actor', 'critic')).backward()"}),
+        (
+            "sac",
+            {
+                "critic_loss.backward()": "(critic_loss + penalty('critic0', 'critic1')).backward()",
+                "actor_loss.backward()": "(actor_loss + penalty('actor')).backward()",
+            },
+        ),
+    ],
+)
+def test_a_penalty_is_the_same_bit_for_bit_as_one_written_into_the_loss(
+    kind: str, replacements: dict[str, str]
+) -> None:
+    ours, _ = train(kind, Spectral(0.1))
+    reference = make(kind)
+    networks = {network.name: network for network in read_networks(reference)}
+    spectral = Spectral()
+    patched(reference, replacements, lambda *names: sum(0.1 * spectral.penalty(networks[name]) for name in names))
+    reference.learn(STEPS[kind])
+    assert torch.equal(weights(ours), weights(reference))
+    assert not torch.equal(weights(ours), plain_weights(kind))
+
+
+def test_the_model_is_clean_once_learning_has_ended() -> None:
+    model, plasticity = train("sac", Spectral(1e-2), ReDo(tau=0.5, every=10))
+    for optimizer in (model.actor.optimizer, model.critic.optimizer):  # type: ignore[attr-defined]
+        assert "zero_grad" not in vars(optimizer)
+        assert not optimizer._optimizer_step_post_hooks
+    assert all(not module._forward_hooks for module in model.policy.modules())
+    before = plasticity.state_dict()["counters"]["gradient_steps"]
+    model.learn(20, reset_num_timesteps=False)
+    assert plasticity.state_dict()["counters"]["gradient_steps"] == before
+
+
+def test_saving_while_interventions_are_attached_and_loading(tmp_path: Any) -> None:
+    model = make("ppo")
+    saved = []
+
+    class Save(Plasticity):
+        def _on_rollout_end(self) -> None:
+            super()._on_rollout_end()
+            self.model.save(tmp_path / "model.zip")
+            saved.append(weights(self.model))
+
+    model.learn(64, callback=Save(Spectral(1e-2)))
+    loaded = type(model).load(tmp_path / "model.zip", env=model.get_env(), device="cpu")
+    assert torch.equal(weights(loaded), saved[-1])
+    loaded.learn(64, callback=Plasticity(Spectral(1e-2)))
+    assert not torch.equal(weights(loaded), saved[-1])
+
+
+class Counter(Reset):
+    """Notes when it is called."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.calls: list[tuple[str, int]] = []
+
+    def between_rollouts(self, networks: Any, moment: Any, generator: Any) -> Any:
+        self.calls.append(("rollout", moment.env_steps))
+        self.moment = moment
+        return ()
+
+    def after_step(self, networks: Any, generator: Any) -> Any:
+        self.calls += [(network.name, 0) for network in networks]
+        return ()
+
+
+def test_moments_on_ppo() -> None:
+    counter = Counter()
+    train("ppo", counter, steps=128)
+    # two rollouts of 64 steps; two epochs of one minibatch each
+    once = [("actor", 0), ("critic", 0)]
+    assert counter.calls == [("rollout", 0), *once * 2, ("rollout", 64), *once * 2]
+    assert list(counter.moment.gradient_steps.values()) == [2]
+
+
+def test_moments_on_sac() -> None:
+    counter = Counter()
+    train("sac", counter, steps=23)
+    learnt = [name for name, _ in counter.calls if name != "rollout"]
+    # learning starts after 20 steps: three updates, in SAC's order
+    assert learnt == ["temperature", "critic0", "critic1", "actor"] * 3
+    assert [steps for name, steps in counter.calls if name == "rollout"] == list(range(23))
+
+
+def test_resets_at_switches_fire_at_the_first_rollout_of_the_new_task() -> None:
+    events: list[dict[str, Any]] = []
+    tasks = Tasks(Periodic(period=256), {"length": CHANGES["cartpole"](parameter="length")}, seed=0)  # type: ignore[call-arg]
+    model = make("ppo")
+    model.set_env(make_vec_env("CartPole-v1", tasks, 1, seed=0))
+    plasticity = Plasticity(Full())
+    plasticity.listeners.append(events.append)
+    model.learn(640, callback=plasticity)
+    assert [(event["step"], event["task"], event["network"]) for event in events] == [
+        (256, 1, "actor"),
+        (256, 1, "critic"),
+        (512, 2, "actor"),
+        (512, 2, "critic"),
+    ]
+
+
+def test_what_would_do_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Full would act on nothing: its networks are actor, DQN has critic\."):
+        train("dqn", Full(networks="actor"))
+    with pytest.raises(ValueError, match="Spectral cannot reach the actor of TRPO"):
+        train("trpo", Spectral(1e-3), steps=64)
+    train("trpo", Spectral(1e-3, networks="critic"), ReDo(every=1), steps=64)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+def test_a_run_resumed_from_its_state_goes_on_bit_for_bit(kind: str) -> None:
+    def interventions() -> list[Intervention]:
+        return [
+            ReDo(tau=0.5, every=3),
+            ShrinkPerturb(when="periodic", every=50, unit="env_steps", shrink=0.9, perturb=0.1),
+            Spectral(1e-2, target="initial"),
+        ]
+
+    whole = make(kind)
+    whole.learn(64, callback=(straight := Plasticity(*interventions())))
+    whole.learn(64, callback=straight, reset_num_timesteps=False)
+
+    halves = make(kind)
+    halves.learn(64, callback=(first := Plasticity(*interventions())))
+    second = Plasticity(*interventions())
+    second.load_state_dict(first.state_dict())
+    halves.learn(64, callback=second, reset_num_timesteps=False)
+    assert torch.equal(weights(halves), weights(whole))
+    left, right = straight.state_dict(), second.state_dict()
+    assert left["counters"] == right["counters"]
+    for mine, other in zip(left["interventions"], right["interventions"], strict=True):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(other[key])) for key in mine)
+
+
+def test_interventions_draw_from_generators_of_their_own() -> None:
+    untouched = []
+
+    class Watch(ReDo):
+        def between_rollouts(self, networks: Any, moment: Any, generator: Any) -> Any:
+            before = torch.get_rng_state()
+            yield from super().between_rollouts(networks, moment, generator)
+            untouched.append(torch.equal(before, torch.get_rng_state()))
+
+    train("ppo", Watch(tau=0.9, every=1), steps=192)
+    assert untouched == [True, True, True]
+
+
+def test_a_second_intervention_leaves_the_draws_of_the_first_as_they_were() -> None:
+    def soft() -> ShrinkPerturb:
+        return ShrinkPerturb(when="gradient_step", shrink=0.999, perturb=1e-3)
+
+    alone, _ = train("ppo", soft())
+    with_another, _ = train("ppo", soft(), ReDo(tau=-1.0, every=1))
+    assert torch.equal(weights(alone), weights(with_another))
+
+
+def test_on_another_model_interventions_start_anew() -> None:
+    plasticity = Plasticity(ReDo(tau=0.9, every=3), Spectral(1e-2))
+    first = make("ppo")
+    first.learn(256, callback=plasticity)
+    second = make("ppo")
+    second.learn(256, callback=plasticity)
+    assert torch.equal(weights(first), weights(second))
+
+
+def test_several_listeners_of_one_optimizer_come_and_go() -> None:
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    calls: list[str] = []
+    first = OptimizerHooks(optimizer, lambda _: calls.append("a"), after_step=lambda _: calls.append("step"))
+    second = OptimizerHooks(optimizer, lambda _: calls.append("b"))
+    optimizer.zero_grad()
+    first.remove()
+    optimizer.zero_grad()
+    second.remove()
+    optimizer.zero_grad()
+    optimizer.step()
+    assert calls == ["a", "b", "b"]
+    assert "zero_grad" not in vars(optimizer)

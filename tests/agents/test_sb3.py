@@ -1,0 +1,202 @@
+"""A model seen as layers: checked by what its outputs do, not by the names of its parts."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor, nn
+
+from agents.layers import Layer, Network
+from agents.sb3 import Batch, UnreadableModelError, activations, forward, read_networks, sample_batch
+from tests.models import MODELS, make
+
+KINDS = sorted(MODELS)
+
+
+def observed(model: BaseAlgorithm, size: int = 6) -> Batch:
+    """Random observations and actions of the model's spaces, as its networks take them."""
+    space, actions = model.observation_space, model.action_space
+    space.seed(1)
+    actions.seed(1)
+    samples = [space.sample() for _ in range(size)]
+    stacked: Any = (
+        {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+        if isinstance(samples[0], dict)
+        else np.stack(samples)
+    )
+    chosen = np.stack([np.atleast_1d(actions.sample()) for _ in range(size)])
+    return Batch(model.policy.obs_to_tensor(stacked)[0], torch.as_tensor(chosen, dtype=torch.float32))
+
+
+def outputs(model: BaseAlgorithm, networks: list[Network], batch: Batch) -> Tensor:
+    """The outputs of all heads, `[samples, everything]`."""
+    heads = [layer for network in networks for layer in network.layers if layer.is_head]
+    found: dict[Layer, Tensor] = {}
+    handles = [
+        head.module.register_forward_hook(lambda _m, _i, output, head=head: found.__setitem__(head, output))
+        for head in heads
+    ]
+    forward(model, batch)
+    for handle in handles:
+        handle.remove()
+    return torch.cat([found[head].flatten(1) for head in heads], dim=1)
+
+
+@pytest.fixture(params=KINDS)
+def model(request: pytest.FixtureRequest) -> BaseAlgorithm:
+    return make(request.param)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "ppo-norm"])
+def test_a_unit_speaks_through_its_consumers_columns_and_through_nothing_else(kind: str) -> None:
+    model = make(kind)  # not of the one with layer normalisation, where each unit moves the statistics of all
+    networks, batch = read_networks(model), observed(model)
+    for layer in [layer for network in networks for layer in network.hidden]:
+        state = {name: value.clone() for name, value in model.policy.state_dict().items()}
+        units = torch.zeros(layer.units, dtype=torch.bool)
+        units[torch.arange(0, layer.units, 3)] = True
+        for consumer in layer.consumers:
+            consumer.layer.weight.overwrite(0.0, consumer.columns(units).unsqueeze(-2))
+        silenced = outputs(model, networks, batch)
+        with torch.no_grad():
+            layer.weight.matrix[units] += 1.0
+        assert torch.equal(outputs(model, networks, batch), silenced), f"{layer.name} is heard elsewhere"
+        with torch.no_grad():
+            layer.weight.matrix[~units] += 1.0
+        assert not torch.equal(outputs(model, networks, batch), silenced), f"{layer.name} is not heard at all"
+        model.policy.load_state_dict(state)
+
+
+def test_normalisation_belongs_to_the_layer_it_follows() -> None:
+    for network in read_networks(make("ppo-norm")):
+        for layer in network.hidden:
+            assert [param.tensor.shape for param in layer.norm] == [(layer.units,), (layer.units,)]
+            assert isinstance(layer.output, nn.ReLU)
+
+
+def test_every_trained_parameter_appears_once_with_its_optimizer(model: BaseAlgorithm) -> None:
+    params = [param for network in read_networks(model) for param in network.params()]
+    tensors = [param.tensor for param in params]
+    assert len(set(tensors)) == len(tensors)
+    owners = {
+        tensor: optimizer
+        for holder in (model.policy, getattr(model, "actor", None), getattr(model, "critic", None), model)
+        for optimizer in (getattr(holder, "optimizer", None), getattr(holder, "ent_coef_optimizer", None))
+        if optimizer is not None
+        for group in optimizer.param_groups
+        for tensor in group["params"]
+    }
+    assert {param.tensor: param.optimizer for param in params} == owners
+    assert len({param.name for param in params}) == len(params)
+
+
+def test_targets_are_the_copies_that_polyak_averaging_moves(model: BaseAlgorithm) -> None:
+    params = {param.tensor: param for network in read_networks(model) for param in network.params()}
+    for name in ("actor", "critic", "q_net", "quantile_net"):
+        target = getattr(model.policy, f"{name}_target", None)
+        if target is None:
+            continue
+        for online, copy in zip(getattr(model.policy, name).parameters(), target.parameters(), strict=True):
+            assert params[online].target is copy
+
+
+def test_fresh_weights_come_from_the_distribution_the_model_was_born_from(model: BaseAlgorithm) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for param in (param for network in read_networks(model) for param in network.params()):
+        fresh, born = param.fresh(generator), param.tensor.detach()
+        assert fresh.shape == born.shape
+        constant = bool(torch.all(born == born.flatten()[0]))
+        if born.numel() > 300 and not constant:
+            assert fresh.std().item() == pytest.approx(born.std().item(), rel=0.15), param.name
+            assert not torch.equal(fresh, born)
+        if born.numel() > 1 and constant:  # zero biases, log_std, scales and offsets of norms
+            assert torch.equal(fresh, born), param.name
+
+
+def test_orthogonal_layers_are_born_orthogonal_again() -> None:
+    gains = {"actor.0": math.sqrt(2), "actor.1": math.sqrt(2), "actor.head": 0.01, "critic.head": 1.0}
+    generator = torch.Generator().manual_seed(0)
+    layers = {layer.name: layer for network in read_networks(make("ppo")) for layer in network.layers}
+    for name, gain in gains.items():
+        weight = layers[name].weight.fresh(generator)
+        gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
+        torch.testing.assert_close(gram, gain**2 * torch.eye(len(gram)), atol=1e-5, rtol=1e-5)
+
+
+def test_torch_default_layers_stay_in_their_bounds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for network in read_networks(make("sac")):
+        for layer in network.layers:
+            bound = 1 / math.sqrt(layer.weight.matrix.shape[1])
+            assert layer.weight.fresh(generator).abs().max() <= bound
+            assert layer.bias is not None
+            assert 0.3 * bound < layer.bias.fresh(generator).abs().max() <= bound or layer.is_head
+
+
+def test_activations_are_those_of_a_plain_loop() -> None:
+    model = make("sac")
+    batch = observed(model, 9)
+    networks = {network.name: network for network in read_networks(model)}
+    found = activations(model, networks["critic1"].hidden, batch)
+    h = torch.cat([batch.observations, batch.actions], dim=1)
+    for layer in networks["critic1"].hidden:
+        h = torch.relu(h @ layer.weight.tensor.T + layer.bias.tensor)  # type: ignore[union-attr]
+        torch.testing.assert_close(found[layer], h)
+
+
+def test_a_channels_activations_are_all_its_positions() -> None:
+    model = make("ppo-cnn")
+    shared = read_networks(model)[0]
+    batch = observed(model, 5)
+    first = shared.hidden[0]
+    maps = torch.relu(first.module(batch.observations.float() / 255))
+    found = activations(model, [first], batch)[first]
+    assert found.shape == (5 * maps.shape[2] * maps.shape[3], 32)
+    torch.testing.assert_close(found.mean(0), maps.mean((0, 2, 3)))
+
+
+def test_looking_at_a_model_draws_no_random_number_and_keeps_its_mode(model: BaseAlgorithm) -> None:
+    batch = observed(model)
+    model.policy.set_training_mode(True)
+    before, weights = torch.get_rng_state(), {k: v.clone() for k, v in model.policy.state_dict().items()}
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+    networks = read_networks(model)
+    activations(model, [layer for network in networks for layer in network.hidden], batch)
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])  # noqa: NPY002
+    assert model.policy.training
+    assert all(torch.equal(value, weights[key]) for key, value in model.policy.state_dict().items())
+
+
+def in_buffer(model: BaseAlgorithm) -> Callable[[Tensor], bool]:
+    buffer: Any = getattr(model, "rollout_buffer", None) or model.replay_buffer  # type: ignore[attr-defined]
+    stored = torch.as_tensor(buffer.observations.reshape(-1, *model.observation_space.shape))  # type: ignore[misc]
+    return lambda row: bool((stored == row).all(1).any())
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+def test_a_batch_is_made_of_distinct_stored_observations(kind: str) -> None:
+    model = make(kind)
+    assert sample_batch(model, 8, np.random.default_rng(0)) is None
+    model.learn(64)
+    batch = sample_batch(model, 32, np.random.default_rng(0))
+    again = sample_batch(model, 32, np.random.default_rng(0))
+    assert batch is not None
+    assert again is not None
+    assert torch.equal(batch.observations, again.observations)
+    assert len(batch.observations) == 32
+    assert len(torch.unique(batch.observations, dim=0)) > 28
+    known = in_buffer(model)
+    assert all(known(row) for row in batch.observations)
+
+
+def test_a_part_that_cannot_be_seen_is_refused_by_name() -> None:
+    model = make("ppo")
+    model.policy.stray = nn.Parameter(torch.zeros(3))
+    model.policy.optimizer.add_param_group({"params": [model.policy.stray]})
+    with pytest.raises(UnreadableModelError, match="'stray' belongs to no linear or convolutional layer"):
+        read_networks(model)

@@ -1,0 +1,119 @@
+"""Spectral regularisation against singular value decompositions and numbers worked out by hand."""
+
+import pytest
+import torch
+
+from agents.sb3 import read_networks
+from configs.settings import SettingError
+from regularizers import Spectral
+from tests.models import make
+
+
+def converge(spectral: Spectral, network, steps: int = 200) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """The penalty once the power iteration has had time."""
+    for _ in range(steps):
+        penalty = spectral.penalty(network)
+    return penalty
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac", "ppo-cnn"])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_penalty_is_that_of_the_singular_values(kind: str, k: int) -> None:
+    for network in read_networks(make(kind)):
+        if not network.layers:
+            continue
+        expected = 0.0
+        for layer in network.layers:
+            sigma = torch.linalg.svdvals(layer.weight.tensor.detach().flatten(1).double())[0]
+            expected += float((sigma**k - 1) ** 2)
+            expected += float(layer.bias.tensor.detach().double().norm() ** k) ** 2  # type: ignore[union-attr]
+        penalty = converge(Spectral(k=k), network).detach()
+        assert float(penalty) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_by_hand() -> None:
+    network = read_networks(make("ppo"))[0]
+    first, second, head = network.layers
+    with torch.no_grad():
+        for param in network.params():
+            param.tensor.zero_()
+        first.weight.tensor[0, 0], first.weight.tensor[1, 1] = 3.0, 2.0  # sigma 3: (9 - 1)^2 = 64
+        second.weight.tensor[0, 0] = 0.5  # (1/4 - 1)^2 = 0.5625
+        second.bias.tensor[:2] = torch.tensor([1.0, 2.0])  # type: ignore[union-attr]  # (1 + 4)^2 = 25
+        head.weight.tensor[0, 0] = 1.0  # 0
+    assert float(converge(Spectral(), network).detach()) == pytest.approx(64 + 0.5625 + 25)
+    assert float(converge(Spectral(heads=False), network).detach()) == pytest.approx(64 + 0.5625 + 25)
+    with torch.no_grad():
+        head.weight.tensor[0, 0] = 2.0  # (4 - 1)^2 = 9
+    assert float(converge(Spectral(), network).detach()) == pytest.approx(64 + 0.5625 + 25 + 9)
+    assert float(converge(Spectral(heads=False), network).detach()) == pytest.approx(64 + 0.5625 + 25)
+
+
+def test_the_gradient_is_along_the_leading_singular_vectors() -> None:
+    network = read_networks(make("sac"))[0]
+    spectral = Spectral()
+    penalty = converge(spectral, network)
+    gradients = torch.autograd.grad(penalty, [layer.weight.tensor for layer in network.layers])
+    for layer, gradient in zip(network.layers, gradients, strict=True):
+        u, sigma, vt = torch.linalg.svd(layer.weight.tensor.detach())
+        expected = 4 * sigma[0] * (sigma[0] ** 2 - 1) * torch.outer(u[:, 0], vt[0])
+        torch.testing.assert_close(gradient, expected, rtol=2e-3, atol=1e-5)
+
+
+def test_one_iteration_a_step_follows_weights_that_move() -> None:
+    model = make("sac")
+    network = read_networks(model)[0]
+    spectral = Spectral()
+    converge(spectral, network)
+    generator = torch.Generator().manual_seed(0)
+    layer = network.layers[1]
+    for _ in range(100):
+        with torch.no_grad():
+            layer.weight.tensor += 1e-3 * torch.randn(layer.weight.tensor.shape, generator=generator)
+        sigma = spectral.largest_singular_value(layer.weight)
+    exact = torch.linalg.svdvals(layer.weight.tensor.detach())[0]
+    assert float(sigma.detach()) == pytest.approx(float(exact), rel=2e-2)
+
+
+def test_initial_target_starts_without_a_penalty_on_weights() -> None:
+    network = read_networks(make("ppo"))[0]
+    spectral = Spectral(target="initial")
+    assert float(spectral.penalty(network).detach()) == pytest.approx(0.0, abs=1e-9)  # biases of PPO are born zero
+    with torch.no_grad():
+        network.layers[2].weight.tensor.mul_(2)
+    grown = ((2 * 0.01) ** 2 - 0.01**2) ** 2
+    assert float(spectral.penalty(network).detach()) == pytest.approx(grown, rel=1e-3)
+
+
+def test_normalisation_is_drawn_to_the_identity() -> None:
+    network = read_networks(make("ppo-norm"))[0]
+    norm = network.layers[0].norm
+    spectral = Spectral(heads=False)
+    before = float(converge(spectral, network).detach())
+    with torch.no_grad():
+        norm[0].tensor[3] = -2.0  # ((2)^2 - 1)^2 = 9
+        norm[1].tensor[:2] = 1.0  # (1 + 1)^2 = 4
+    assert float(converge(spectral, network).detach()) - before == pytest.approx(13, rel=1e-5)
+
+
+def test_stacked_members_are_penalised_as_each_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    stack = torch.randn(3, 5, 4, generator=generator)
+    from agents.layers import Param
+
+    def sigma(tensor: torch.Tensor) -> torch.Tensor:
+        spectral, param = Spectral(), Param("w", tensor, lambda old, _: old)
+        param.__class__ = type("Stacked", (Param,), {"matrix": property(lambda self: self.tensor)})
+        for _ in range(100):
+            found = spectral.largest_singular_value(param)
+        return found
+
+    torch.testing.assert_close(sigma(stack), torch.stack([sigma(member) for member in stack]))
+    torch.testing.assert_close(sigma(stack), torch.linalg.svdvals(stack)[:, 0])
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(SettingError, match="strength must be at least 0, not -1"):
+        Spectral(-1.0)
+    with pytest.raises(SettingError, match="target must be one of one, initial, not 'two'"):
+        Spectral(target="two")  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""Shrink and perturb by its formula."""
+
+import pytest
+import torch
+
+from agents.sb3 import read_networks
+from resets import Moment, ShrinkPerturb
+from tests.models import make
+
+SWITCH = Moment(64, 1, {}, switched=True, activations=lambda _: {})
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+def test_weights_are_the_mixture_and_targets_follow(kind: str) -> None:
+    model = make(kind)
+    model.learn(64)
+    networks = read_networks(model)
+    before = {param: param.tensor.detach().clone() for network in networks for param in network.params()}
+    reset = ShrinkPerturb(shrink=0.8, perturb=0.3)
+    list(reset.between_rollouts(networks, SWITCH, torch.Generator().manual_seed(2)))
+    generator = torch.Generator().manual_seed(2)
+    for network in networks:
+        for layer in network.layers:
+            for param in layer.params():
+                mixture = 0.8 * before[param] + 0.3 * param.fresh(generator)
+                torch.testing.assert_close(param.tensor.detach(), mixture)
+                if param.target is not None:
+                    assert torch.equal(param.target, param.tensor)
+        for param in network.free:
+            assert torch.equal(param.tensor, before[param])
+
+
+def test_the_soft_form_moves_a_little_at_every_step_and_leaves_targets_alone() -> None:
+    model = make("sac")
+    critic = next(network for network in read_networks(model) if network.name == "critic0")
+    first = critic.layers[0].weight
+    assert first.target is not None
+    before, target = first.tensor.detach().clone(), first.target.detach().clone()
+    soft = ShrinkPerturb(when="gradient_step", shrink=0.9, perturb=0.0)
+    assert not list(soft.between_rollouts([critic], SWITCH, torch.Generator()))
+    for _ in range(3):
+        list(soft.after_step([critic], torch.Generator()))
+    torch.testing.assert_close(first.tensor.detach(), 0.9**3 * before)
+    assert torch.equal(first.target, target)
+
+
+@pytest.mark.parametrize(("moments", "left"), [("keep", True), ("zero", False)])
+def test_moments(moments: str, left: bool) -> None:
+    model = make("ppo")
+    model.learn(64)
+    network = read_networks(model)[0]
+    reset = ShrinkPerturb(moments=moments)  # type: ignore[arg-type]
+    list(reset.between_rollouts([network], SWITCH, torch.Generator()))
+    assert network.optimizer is not None
+    assert (network.layers[0].weight.tensor in network.optimizer.state) == left
