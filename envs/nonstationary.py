@@ -29,7 +29,9 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     Every transition's `info["task"]` is the number of its task. The first transition of a task also has
     `info["switch"] = {"task", "step", "values"}` (the step at which the new task was applied here), and so has the
-    info of the reset that applied it, where it was one; the start of a run is no switch. Several changes of
+    info of the reset that applied it, where it was one; the start of a run is no switch. `info["next_task"]` is the
+    task of the transition that follows, and `info["cut_short"]` marks an episode that a switch has ended, whose return
+    is not that of a whole one. Several changes of
     observations (actions, rewards) are applied one after the other, in the order in which `tasks` lists them.
 
         >>> env = NonStationary(gym.make("CartPole-v1"), Tasks(Periodic(period=500), {"reward": RewardScale()}, seed=1))
@@ -117,7 +119,8 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             info["switch"], self._switch = self._switch, None
         self._clock += self.stride
         if self._clock >= self._next_switch and self.tasks.boundary == "truncate":
-            truncated = truncated or not terminated
+            if not terminated and not truncated:
+                truncated = info["cut_short"] = True
             self._must_reset = True
         elif not terminated and not truncated:
             self._move_on()

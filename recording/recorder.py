@@ -151,7 +151,8 @@ class Recorder(BaseCallback):
         for index, info in enumerate(self.locals["infos"]):
             if "switch" in info:
                 self._write_event({"event": "switch", "env": index, **info["switch"]})
-            if "episode" in info and info.get("task", 0) == self.task:
+            # The return of an episode that the switch cut short says nothing of how good the agent is.
+            if "episode" in info and info.get("task", 0) == self.task and not info.get("cut_short"):
                 self.returns.add(float(info["episode"]["r"]))
         return True
 
