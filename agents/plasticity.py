@@ -193,12 +193,14 @@ class Plasticity(BaseCallback):
         self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that is needed to go on exactly: counters, generators, and what each intervention remembers."""
+        """Everything needed to go on exactly: counters, generators, what each intervention remembers."""
         return {
             "counters": {**self._counters, "gradient_steps": list(self._counters["gradient_steps"])},
             "task": self.task,
             "generators": {index: generator.get_state() for index, generator in self._generators.items()},
             "interventions": [intervention.state_dict() for intervention in self.interventions],
+            # An on-policy buffer has been emptied by the time the next rollout asks for its observations.
+            "batch": self._batch and (self._batch.observations, self._batch.actions),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -211,6 +213,7 @@ class Plasticity(BaseCallback):
         state, self._pending = self._pending, None
         self._counters = {**state["counters"], "gradient_steps": list(state["counters"]["gradient_steps"])}
         self.task = state["task"]
+        self._batch = Batch(*state["batch"]) if state["batch"] else None
         for index, generator_state in state["generators"].items():
             self._generators[index].set_state(generator_state)
         for intervention, own in zip(self.interventions, state["interventions"], strict=True):

@@ -1,5 +1,6 @@
 """Small SB3 models of every kind that the tests run interventions on."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
+
+from agents.plasticity import Plasticity
+from resets.base import Intervention
 
 
 class Noise(gym.Env[Any, Any]):
@@ -96,3 +100,22 @@ def weights(model: BaseAlgorithm) -> torch.Tensor:
     if isinstance(temperature := getattr(model, "log_ent_coef", None), torch.Tensor):
         tensors.append(temperature)
     return torch.cat([tensor.detach().flatten().clone() for tensor in tensors])
+
+
+STEPS = {"ppo": 192, "ppo-box": 192, "a2c": 96, "sac": 80, "td3": 80, "dqn": 120, "tqc": 60, "sac-cnn-shared": 40}
+"""Environment steps that make a model of each kind take a few updates."""
+
+
+def train(kind: str, *interventions: Intervention, steps: int | None = None) -> tuple[BaseAlgorithm, Plasticity]:
+    """A model that has learnt with these interventions."""
+    model, plasticity = make(kind), Plasticity(*interventions)
+    model.learn(steps or STEPS[kind], callback=plasticity)
+    return model, plasticity
+
+
+@functools.cache
+def plain_weights(kind: str) -> torch.Tensor:
+    """The weights of a model of this kind that has learnt without interventions."""
+    model = make(kind)
+    model.learn(STEPS[kind])
+    return weights(model)

@@ -4,7 +4,6 @@ The strictest tests compare final weights bit for bit: with a run without the in
 patched so that the penalty stands in the loss, and with a run that was stopped and resumed.
 """
 
-import functools
 import inspect
 import textwrap
 import types
@@ -22,60 +21,7 @@ from envs.changes import CHANGES
 from envs.schedules import Periodic
 from regularizers import Spectral
 from resets import Full, ReDo, Reset, ShrinkPerturb
-from resets.base import Intervention
-from tests.models import make, weights
-
-STEPS = {"ppo": 192, "ppo-box": 192, "a2c": 96, "sac": 80, "td3": 80, "dqn": 120, "tqc": 60, "sac-cnn-shared": 40}
-
-
-def train(kind: str, *interventions: Intervention, steps: int | None = None) -> tuple[BaseAlgorithm, Plasticity]:
-    """A model that has learnt with these interventions."""
-    model, plasticity = make(kind), Plasticity(*interventions)
-    model.learn(steps or STEPS[kind], callback=plasticity)
-    return model, plasticity
-
-
-@functools.cache
-def plain_weights(kind: str) -> torch.Tensor:
-    """The weights of the model of this kind that has learnt without interventions."""
-    model = make(kind)
-    model.learn(STEPS[kind])
-    return weights(model)
-
-
-NOTHING: dict[str, Intervention] = {
-    "redo below zero": ReDo(tau=-1.0, every=1),
-    "full at a switch that never comes": Full(),
-    "shrink by nothing": ShrinkPerturb(when="gradient_step", shrink=1.0, perturb=0.0),
-    "spectral of strength zero": Spectral(0.0),
-}
-
-
-@pytest.mark.parametrize("kind", ["ppo", "sac"])
-@pytest.mark.parametrize("name", NOTHING)
-def test_an_intervention_that_does_nothing_leaves_the_run_bit_identical(kind: str, name: str) -> None:
-    model, _ = train(kind, NOTHING[name])
-    assert torch.equal(weights(model), plain_weights(kind))
-
-
-SOMETHING: dict[str, Intervention] = {
-    "redo": ReDo(tau=0.9, every=1),
-    "full": Full(when="periodic", every=32),
-    "shrink_perturb": ShrinkPerturb(when="periodic", every=1, unit="rollouts"),
-    "soft": ShrinkPerturb(when="gradient_step", shrink=0.999, perturb=1e-3),
-    "spectral": Spectral(1e-2),
-}
-
-
-@pytest.mark.parametrize("kind", STEPS)
-@pytest.mark.parametrize("name", SOMETHING)
-def test_every_intervention_works_in_place_on_every_agent(kind: str, name: str) -> None:
-    model = make(kind)
-    before = [*model.policy.parameters()]
-    model.learn(STEPS[kind], callback=Plasticity(SOMETHING[name]))
-    assert all(old is new for old, new in zip(before, model.policy.parameters(), strict=True)), "modules were swapped"
-    assert not torch.equal(weights(model), plain_weights(kind)), "the intervention did nothing"
-    assert torch.isfinite(weights(model)).all()
+from tests.models import STEPS, make, plain_weights, train, weights
 
 
 def patched(model: BaseAlgorithm, replacements: dict[str, str], penalty: Any) -> None:
@@ -200,32 +146,6 @@ def test_what_would_do_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="Spectral cannot reach the actor of TRPO"):
         train("trpo", Spectral(1e-3), steps=64)
     train("trpo", Spectral(1e-3, networks="critic"), ReDo(every=1), steps=64)
-
-
-@pytest.mark.parametrize("kind", ["ppo", "sac"])
-def test_a_run_resumed_from_its_state_goes_on_bit_for_bit(kind: str) -> None:
-    def interventions() -> list[Intervention]:
-        return [
-            ReDo(tau=0.5, every=3),
-            ShrinkPerturb(when="periodic", every=50, unit="env_steps", shrink=0.9, perturb=0.1),
-            Spectral(1e-2, target="initial"),
-        ]
-
-    whole = make(kind)
-    whole.learn(64, callback=(straight := Plasticity(*interventions())))
-    whole.learn(64, callback=straight, reset_num_timesteps=False)
-
-    halves = make(kind)
-    halves.learn(64, callback=(first := Plasticity(*interventions())))
-    second = Plasticity(*interventions())
-    second.load_state_dict(first.state_dict())
-    halves.learn(64, callback=second, reset_num_timesteps=False)
-    assert torch.equal(weights(halves), weights(whole))
-    left, right = straight.state_dict(), second.state_dict()
-    assert left["counters"] == right["counters"]
-    for mine, other in zip(left["interventions"], right["interventions"], strict=True):
-        assert mine.keys() == other.keys()
-        assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(other[key])) for key in mine)
 
 
 def test_interventions_draw_from_generators_of_their_own() -> None:

@@ -1,0 +1,101 @@
+"""What every reset and regulariser must keep to, whatever it does; a new one adds a row to METHODS.
+
+- It changes weights in place, on every agent: no module, parameter or optimiser is swapped.
+- Set to do nothing, it leaves a run bit-identical to the plain agent.
+- What it remembers goes through `state_dict`: a run that is stopped and resumed ends in the same weights, bit for bit.
+- Each of its settings is explained.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import NamedTuple
+
+import pytest
+import torch
+from tyro._docstrings import get_field_docstring
+
+from agents.plasticity import Plasticity
+from regularizers import REGULARIZERS, Spectral
+from resets import RESETS, Full, ReDo, ShrinkPerturb
+from resets.base import Intervention
+from tests.models import STEPS, make, plain_weights, train, weights
+
+
+class Method(NamedTuple):
+    """A registered method, set to act within a few updates, and set to do nothing at all."""
+
+    name: str
+    acting: Callable[[], Intervention]
+    idle: Callable[[], Intervention]
+
+
+METHODS = {
+    "redo": Method("redo", lambda: ReDo(tau=0.9, every=1), lambda: ReDo(tau=-1.0, every=1)),
+    "full": Method("full", lambda: Full(when="periodic", every=32), Full),
+    "full, moments": Method(
+        "full",
+        lambda: Full(parts="moments", when="periodic", every=1, unit="rollouts"),
+        lambda: Full(parts="moments", when="periodic", every=10**9),
+    ),
+    "shrink_perturb": Method(
+        "shrink_perturb",
+        lambda: ShrinkPerturb(when="periodic", every=1, unit="rollouts", shrink=0.9, perturb=0.1),
+        ShrinkPerturb,
+    ),
+    "shrink_perturb, soft": Method(
+        "shrink_perturb",
+        lambda: ShrinkPerturb(when="gradient_step", shrink=0.999, perturb=1e-3),
+        lambda: ShrinkPerturb(when="gradient_step", shrink=1.0, perturb=0.0),
+    ),
+    "spectral": Method("spectral", lambda: Spectral(1e-2), lambda: Spectral(0.0)),
+    "spectral, initial": Method(
+        "spectral", lambda: Spectral(1e-2, target="initial", k=1), lambda: Spectral(0.0, target="initial")
+    ),
+}
+
+
+def test_every_registered_method_has_a_row() -> None:
+    assert {method.name for method in METHODS.values()} == {*RESETS, *REGULARIZERS}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize("row", METHODS)
+def test_acts_in_place_on_every_agent(kind: str, row: str) -> None:
+    model = make(kind)
+    before = [*model.policy.parameters()]
+    model.learn(STEPS[kind], callback=Plasticity(METHODS[row].acting()))
+    assert all(old is new for old, new in zip(before, model.policy.parameters(), strict=True)), "modules were swapped"
+    assert not torch.equal(weights(model), plain_weights(kind)), "the intervention did nothing"
+    assert torch.isfinite(weights(model)).all()
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("row", METHODS)
+def test_idle_is_bit_identical_to_the_plain_agent(kind: str, row: str) -> None:
+    model, _ = train(kind, METHODS[row].idle())
+    assert torch.equal(weights(model), plain_weights(kind))
+
+
+@pytest.mark.parametrize("kind", ["ppo", "sac"])
+@pytest.mark.parametrize("row", METHODS)
+def test_a_resumed_run_goes_on_bit_for_bit(kind: str, row: str) -> None:
+    whole, straight = train(kind, METHODS[row].acting(), steps=64)
+    whole.learn(64, callback=straight, reset_num_timesteps=False)
+
+    halves, first = train(kind, METHODS[row].acting(), steps=64)
+    second = Plasticity(METHODS[row].acting())
+    second.load_state_dict(first.state_dict())
+    halves.learn(64, callback=second, reset_num_timesteps=False)
+    assert torch.equal(weights(halves), weights(whole))
+    left, right = straight.state_dict(), second.state_dict()
+    assert left["counters"] == right["counters"]
+    for mine, other in zip(left["interventions"], right["interventions"], strict=True):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(other[key])) for key in mine)
+
+
+@pytest.mark.parametrize("kind", [*RESETS.values(), *REGULARIZERS.values()])
+def test_every_setting_is_explained_and_the_paper_named(kind: type[Intervention]) -> None:
+    assert "20" in (kind.__doc__ or ""), "the first line names the paper with its year"
+    for entry in fields(kind):
+        assert get_field_docstring(kind, entry.name, ()), f"{kind.__name__}.{entry.name} has no docstring"
