@@ -7,7 +7,9 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import gymnasium as gym
 import torch
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -21,42 +23,55 @@ from configs.help import print_help
 from configs.settings import UsageError
 from envs import Tasks, make_vec_env
 from envs.verify import Effect, verify
-from recording.console import ProgressBar, effect_table, make_console, task_table
+from recording.console import ProgressBar, make_console, print_effects, print_tasks
 from recording.directory import RunDirectory, State, default_path
 from recording.recorder import Recorder
 from recording.tensorboard import Curves
 
 
+class DivergedError(Exception):
+    """Training has driven the weights to infinity or beyond."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0, 2 after a user's mistake, 130 when interrupted."""
+    """Run a command line.
+
+    Returns:
+        The exit status: 0, 1 when training diverged, 2 after a mistake of the user's, 130 when interrupted.
+    """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if "--help" in words or "-h" in words:
             print_help([word for word in words if word not in ("--help", "-h")])
             return 0
         config = parse(words)
-        tasks = Tasks(config.schedule, config.changes, config.run.seed)
         console = make_console(config.run.quiet)
         if config.run.verify:
-            console.print(effect_table(check(config, tasks)))
+            print_effects(check(config), console)
             return 0
-        return train(config, tasks, console)
+        return train(config, console)
     except UsageError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
+    except DivergedError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
-def train(config: Config, tasks: Tasks, console: Console) -> int:
+def train(config: Config, console: Console) -> int:
     """Train as configured, record the run in its directory, and show the table of tasks."""
     directory = RunDirectory(config.run.run_dir or default_path(config))
+    directory.check(config)
     if directory.state() == "finished":
-        console.print(task_table(directory.read_tasks(), f"{directory.path} (finished before)"))
+        print_tasks(directory.read_tasks(), f"{directory.path} (finished before)", console)
         console.print("Nothing to do: this very run is finished. Give another --seed or --run-dir to train again.")
         return 0
     torch.set_num_threads(config.run.threads)
     # SB3 makes a distribution at every step; checking its arguments anew each time costs a fifth of a PPO run.
     torch.distributions.Distribution.set_default_validate_args(False)
-    env, model, plasticity = build(config, tasks)
+    tasks, env, model, plasticity = build(config)
     if moved := directory.create(config):
         console.print(f"An unfinished run was in the way; it is kept in {moved}.")
     for note in notes(config, tasks):
@@ -69,7 +84,7 @@ def train(config: Config, tasks: Tasks, console: Console) -> int:
         directory,
         plasticity,
         describe=lambda task: str(env.env_method("describe_task", task, indices=[0])[0]),
-        curves=Curves(config.as_dict()),
+        curves=Curves({"arm": config.arm, **config.as_dict()}),
         measure_every=config.run.measure_every,
         seed=config.run.seed,
     )
@@ -81,6 +96,13 @@ def train(config: Config, tasks: Tasks, console: Console) -> int:
         state = "finished"
     except KeyboardInterrupt:
         state = "interrupted"
+    except (RuntimeError, ValueError) as error:
+        if all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
+            raise
+        raise DivergedError(
+            f"training diverged before step {model.num_timesteps:,}: weights are infinite or no numbers; "
+            f"a smaller --agent.learning-rate may help ({directory.path} is what was recorded)."
+        ) from error
     finally:
         bar.close()
         recorder.close()
@@ -88,34 +110,51 @@ def train(config: Config, tasks: Tasks, console: Console) -> int:
         curves.close()
         env.close()
         directory.set_status(state, model.num_timesteps)
-    console.print(task_table(directory.read_tasks(), f"{directory.path} ({state} after {model.num_timesteps:,} steps)"))
+    print_tasks(directory.read_tasks(), f"{directory.path} ({state} after {model.num_timesteps:,} steps)", console)
     console.print(f"Look at the curves: tensorboard --logdir {shlex.quote(str(directory.path))}", soft_wrap=True)
     return 0 if state == "finished" else 130
 
 
-def build(config: Config, tasks: Tasks) -> tuple[VecEnv, BaseAlgorithm, Plasticity]:
-    """Make environment, agent and interventions; whatever does not fit together is a UsageError of one sentence."""
-    try:
+def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
+    """Make tasks, environment, agent and interventions; whatever does not fit together is a UsageError."""
+    check_device(config.run.device)
+    with usage_errors():
+        tasks = Tasks(config.schedule, config.changes, config.run.seed)
         env = make_vec_env(config.run.env, tasks, config.agent.n_envs, config.run.seed)
         config.agent.check_spaces(config.run.env, env.action_space)
-        with warnings.catch_warnings():
-            # SB3 advises against GPUs for small networks; whoever says --device cuda has decided.
-            warnings.filterwarnings("ignore", message="You are trying to run .* on the GPU")
-            model = config.agent.build(env, config.network, config.run.seed, config.run.device)
+    with usage_errors(f"agent {config.names['agent']} cannot be made: "), warnings.catch_warnings():
+        # SB3 advises against GPUs for small networks; whoever says --device cuda has decided.
+        warnings.filterwarnings("ignore", message="You are trying to run .* on the GPU")
+        model = config.agent.build(env, config.network, config.run.seed, config.run.device)
+    with usage_errors():
         plasticity = Plasticity(*config.resets.values(), *config.regularizers.values(), seed=config.run.seed)
         plasticity.check(model)
-    except ValueError as error:
-        sentence = str(error)
-        raise UsageError(sentence if sentence.endswith((".", "?")) else f"{sentence}.") from error
-    return env, model, plasticity
+    return tasks, env, model, plasticity
 
 
-def check(config: Config, tasks: Tasks) -> list[Effect]:
+def check(config: Config) -> list[Effect]:
     """The measured effect of each scheduled value; a UsageError where one has none."""
-    try:
+    with usage_errors():
+        tasks = Tasks(config.schedule, config.changes, config.run.seed)
         return verify(config.run.env, tasks, config.run.steps)
-    except ValueError as error:
-        raise UsageError(f"{error}.") from error
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have, where SB3 would quietly take the CPU."""
+    try:
+        torch.empty(0, device="cpu" if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device: PyTorch finds no {device} on this machine; choose cpu or auto.") from error
+
+
+@contextmanager
+def usage_errors(beginning: str = "") -> Iterator[None]:
+    """Make a UsageError of one sentence out of what Gymnasium, SB3 and this project raise for what does not fit."""
+    try:
+        yield
+    except (ValueError, AssertionError, NotImplementedError, MemoryError, gym.error.Error) as error:
+        sentence = f"{beginning}{' '.join(str(error).split()) or type(error).__name__}"
+        raise UsageError(sentence if sentence.endswith((".", "?")) else f"{sentence}.") from error
 
 
 def notes(config: Config, tasks: Tasks) -> Iterator[str]:

@@ -4,6 +4,7 @@ Names, meanings and defaults of the settings are SB3's own (a test compares them
 stand in `configs/agents/`.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
@@ -11,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import sb3_contrib
 import stable_baselines3 as sb3
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
@@ -22,7 +23,8 @@ from configs.settings import SettingError, Settings
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Gt(0)]
+Count = Annotated[int, Gt(0), Le(10**9)]
+StepSize = Annotated[float, Gt(0), Le(1)]
 
 
 @dataclass
@@ -32,7 +34,7 @@ class AgentSettings(Settings):
     algorithm: ClassVar[type[BaseAlgorithm]]
     action_spaces: ClassVar[tuple[type[gym.Space[Any]], ...]]
 
-    learning_rate: Positive
+    learning_rate: StepSize
     """Step size of the optimisers, constant over the run."""
 
     n_envs: Count = 1
@@ -114,7 +116,7 @@ class PPO(OnPolicy):
     algorithm = sb3.PPO
     action_spaces = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
-    learning_rate: Positive = 3e-4
+    learning_rate: StepSize = 3e-4
     """Step size of Adam, constant over the run."""
 
     batch_size: Annotated[int, Gt(1)] = 64
@@ -144,7 +146,7 @@ class A2C(OnPolicy):
     algorithm = sb3.A2C
     action_spaces = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
-    learning_rate: Positive = 7e-4
+    learning_rate: StepSize = 7e-4
     """Step size of RMSprop, constant over the run."""
 
     n_steps: Count = 5
@@ -161,7 +163,7 @@ class A2C(OnPolicy):
 class OffPolicy(AgentSettings):
     """Base of agents that learn from a replay buffer."""
 
-    learning_rate: Positive = 3e-4
+    learning_rate: StepSize = 3e-4
     """Step size of Adam, constant over the run."""
 
     buffer_size: Count = 1_000_000
@@ -185,6 +187,11 @@ class OffPolicy(AgentSettings):
     gradient_steps: Annotated[int, Ge(-1)] = 1
     """Gradient steps in an update, the replay ratio; -1: as many as steps were taken."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gradient_steps == 0:
+            raise SettingError(self, "gradient_steps", "must be -1 or at least 1, not 0")
+
     def rollout(self) -> int:
         """Steps between two updates, of all environments together."""
         return self.train_freq * self.n_envs
@@ -200,6 +207,12 @@ class SAC(OffPolicy):
     ent_coef: str = "auto"
     """Entropy coefficient: auto (learnt), auto_0.1 (learnt, starting there), or a number."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        start = self.ent_coef.removeprefix("auto_")
+        if self.ent_coef != "auto" and not _is_coefficient(start, above_zero=start != self.ent_coef):
+            raise SettingError(self, "ent_coef", f"must be auto, auto_<number> or a number, not {self.ent_coef!r}")
+
 
 @dataclass
 class TD3(OffPolicy):
@@ -208,7 +221,7 @@ class TD3(OffPolicy):
     algorithm = sb3.TD3
     action_spaces = (gym.spaces.Box,)
 
-    learning_rate: Positive = 1e-3
+    learning_rate: StepSize = 1e-3
     """Step size of Adam, constant over the run."""
 
     policy_delay: Count = 2
@@ -241,7 +254,7 @@ class DQN(OffPolicy):
     algorithm = sb3.DQN
     action_spaces = (gym.spaces.Discrete,)
 
-    learning_rate: Positive = 1e-4
+    learning_rate: StepSize = 1e-4
     """Step size of Adam, constant over the run."""
 
     batch_size: Count = 32
@@ -275,5 +288,13 @@ class TQC(SAC):
 
     algorithm = sb3_contrib.TQC
 
-    top_quantiles_to_drop_per_net: Annotated[int, Ge(0)] = 2
-    """Largest quantiles left out of each critic's target, against overestimation."""
+    top_quantiles_to_drop_per_net: Annotated[int, Ge(0), Lt(25)] = 2
+    """Largest of each critic's 25 quantiles left out of the target, against overestimation."""
+
+
+def _is_coefficient(text: str, above_zero: bool) -> bool:
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return math.isfinite(value) and (value > 0 if above_zero else value >= 0)

@@ -33,6 +33,7 @@ class Param:
         optimizer: the optimiser that owns it, None where it is not trained.
         target: its copy in a target network, None where there is none.
         moment_start: the values at which the optimiser's element-wise statistics start, by name, where not zero.
+        kernel: how many trailing dimensions are those of a convolution's kernel.
     """
 
     name: str
@@ -41,11 +42,16 @@ class Param:
     optimizer: torch.optim.Optimizer | None = None
     target: Tensor | None = None
     moment_start: dict[str, float] = field(default_factory=dict)
+    kernel: int = 0
 
     @property
     def matrix(self) -> Tensor:
-        """The tensor as a matrix `[units, fan_in]` (a view): a convolution's kernel flattened per output channel."""
-        return matrix_of(self.tensor)
+        """The tensor as a matrix `[..., units, fan_in]` (a view): a convolution's kernel flattened per channel."""
+        return self.as_matrix(self.tensor)
+
+    def as_matrix(self, like: Tensor) -> Tensor:
+        """A view of a tensor in the parameter's shape, such as a moment, as its matrix."""
+        return like.view(*like.shape[: -1 - self.kernel], -1) if self.kernel else like
 
     def fresh(self, generator: torch.Generator) -> Tensor:
         """A new draw from the parameter's own initialiser, in its own shape."""
@@ -74,7 +80,7 @@ class Param:
         _assign(self.matrix, values, where)
         if moments:
             for moment, start in self.moments():
-                _assign(matrix_of(moment), start, where)
+                _assign(self.as_matrix(moment), start, where)
 
     def forget(self) -> None:
         """Drop the optimiser's whole state of this parameter, its step count too: as if it had never been trained."""
@@ -86,11 +92,6 @@ class Param:
         """Copy the parameter into its target copy, where there is one."""
         if self.target is not None:
             self.target.copy_(self.tensor)
-
-
-def matrix_of(tensor: Tensor) -> Tensor:
-    """A view of a kernel of three or more dimensions as `[channels_out, rest]`; anything smaller as it is."""
-    return tensor.view(tensor.shape[0], -1) if tensor.dim() > 2 else tensor
 
 
 def _assign(tensor: Tensor, values: Tensor | float, where: Tensor | None) -> None:

@@ -247,7 +247,7 @@ class _Reader:
         return Layer(
             name,
             module,
-            weight=self._param(f"{name}.weight", module.weight, weight),
+            weight=self._param(f"{name}.weight", module.weight, weight, kernel=module.weight.dim() - 2),
             bias=None if module.bias is None else self._param(f"{name}.bias", module.bias, bias),
             output=module,
         )
@@ -257,12 +257,12 @@ class _Reader:
             if isinstance(tensor := getattr(module, key, None), Tensor):
                 yield self._param(f"{name}.{key}", tensor, initializer)
 
-    def _param(self, name: str, tensor: Tensor, initializer: Initializer) -> Param:
+    def _param(self, name: str, tensor: Tensor, initializer: Initializer, kernel: int = 0) -> Param:
         self.seen.add(tensor)
         owner = self.owners.get(tensor)
         # SB3's copy of TensorFlow's RMSprop starts its mean square at one.
         start = {"square_avg": 1.0} if isinstance(owner, RMSpropTFLike) else {}
-        return Param(name, tensor, initializer, owner, self.targets.get(tensor), start)
+        return Param(name, tensor, initializer, owner, self.targets.get(tensor), start, kernel)
 
 
 def _has_two_bodies(policy: nn.Module) -> bool:

@@ -80,7 +80,8 @@ def main() -> None:
         f"{date.today()}, Python {found['python']}, torch {found['torch']}, "
         f"stable-baselines3 {found['stable-baselines3']}, {found['processor']}, {os.cpu_count()} cores.\n"
     )
-    print(f"| arm | {' | '.join(map(str, range(tasks)))} | tasks 2 to {tasks - 1} (least to most of a seed) | dormant | rank |")
+    columns = [*map(str, range(tasks)), f"tasks 2 to {tasks - 1} (least to most of a seed)", "dormant", "rank"]
+    print(f"| arm | {' | '.join(columns)} |")
     print("|---|" + "---:|" * (tasks + 3))
     for arm, runs in by_arm.items():
         print(row(arm, runs))

@@ -5,17 +5,19 @@ default benchmark where neither a file nor an environment is named), the command
 back in the format of `--config`.
 """
 
+import keyword
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from agents import AGENTS, NETWORKS, AgentSettings, NetworkSettings
 from configs import files
 from configs.flags import Flags, build, canonical, from_command_line, from_mapping
-from configs.settings import Settings, UsageError, did_you_mean
+from configs.settings import SettingError, Settings, UsageError, did_you_mean
 from envs.changes import CHANGES, Change
 from envs.schedules import SCHEDULES, Schedule
 from regularizers import REGULARIZERS, Regularizer
@@ -30,6 +32,9 @@ CHOICES: dict[str, Mapping[str, type[Any]]] = {
     "reset": RESETS,
     "regularizer": REGULARIZERS,
 }
+DEFAULTS = {"agent": ["ppo"], "network": ["mlp"], "schedule": ["stationary"]}
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+LABEL = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
 @dataclass
@@ -42,13 +47,13 @@ class Run(Settings):
     steps: Annotated[int, Gt(0)] = 100_000
     """Environment steps in all, over all parallel environments; rounded up to whole rollouts."""
 
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Seed of the agent, the environments and the schedule; interventions draw from generators of their own."""
 
     device: str = "cpu"
-    """Where the networks live: cpu (fastest for small networks), cuda, or auto."""
+    """Where the networks live: cpu (fastest for small networks), cuda, cuda:1, mps, or auto."""
 
-    threads: Annotated[int, Gt(0)] = 1
+    threads: Annotated[int, Ge(1), Le(256)] = 1
     """CPU threads of PyTorch; more than one slows small networks down."""
 
     measure_every: Annotated[int, Gt(0)] = 2048
@@ -62,6 +67,14 @@ class Run(Settings):
 
     quiet: bool = False
     """Print nothing but errors."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not DEVICE.fullmatch(self.device):
+            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "mps"))
+            raise SettingError(
+                self, "device", f"must be auto, cpu, cuda, cuda:<number> or mps, not {self.device!r}{hint}"
+            )
 
 
 @dataclass
@@ -101,6 +114,7 @@ class Config:
             label: {"change": _name_of(change, CHANGES), **asdict(change)} for label, change in self.changes.items()
         }
         tree = {
+            "benchmark": self.benchmark,
             **run,
             "agent": {"name": self.names["agent"], **asdict(self.agent)},
             "network": {"name": self.names["network"], **asdict(self.network)},
@@ -136,7 +150,7 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
     """
     choice = choose(from_command_line(arguments))
     kind = make_dataclass("Configuration", list(choice.groups.items()), bases=(Run,), kw_only=True)
-    parsed: Any = build(kind, choice.flags, program)
+    parsed: Any = build(kind, choice.flags, program, also=(*ONE, *SEVERAL, "config", "help"))
     schedule_kind = SCHEDULES[choice.kind]
     return Config(
         run=Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)}),
@@ -153,55 +167,69 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
 
 def choose(flags: Flags) -> Choice:
     """The first stage: take the names out of the flags, read the files they mean, and make the groups they name."""
-    asked = {group: _names(flags.pop(group)) for group in (*ONE, *SEVERAL) if group in flags}
-    benchmark = _take_one(flags, "config") or ("" if "env" in flags else DEFAULT_BENCHMARK)
-    path = files.find("benchmarks", benchmark, "--config") if benchmark else None
-    tree = files.read(path) if path else {}
-    blocks = {group: _block(tree.pop(group, None), group, path) for group in (*ONE, *SEVERAL)}
-    names = {group: asked.get(group) or list(blocks[group]) for group in (*ONE, *SEVERAL)}
-    names["agent"] = names["agent"] or ["ppo"]
-    names["network"] = names["network"] or ["mlp"]
-    names["schedule"] = names["schedule"] or ["stationary"]
-    for group, options in CHOICES.items():
-        names[group] = [name for name in names[group] if name != "none" or group in ONE]
-        for name in names[group]:
-            if name not in options:
-                none = [] if group in ONE else ["none"]
-                listed = ", ".join([*none, *options])
-                raise UsageError(
-                    f"--{group}: there is no {group} {name!r}; choose {'from' if none else 'one of'} {listed}"
-                    f"{did_you_mean(name, options) or '.'}"
-                )
-    for group in ONE:
-        if len(names[group]) != 1:
-            raise UsageError(f"--{group} takes one name, not {len(names[group])}: {', '.join(names[group])}.")
-    origin = str(path.name if path else "")
-    groups: dict[str, type[Any]] = {
-        "agent": AGENTS[names["agent"][0]],
-        "network": NETWORKS[names["network"][0]],
-    }
-    low = _agent_file(names["agent"][0]) | from_mapping(tree, origin)
-    for group in ("agent", "network"):
-        if names[group][0] in blocks[group]:
-            low |= from_mapping(blocks[group][names[group][0]], origin, f"{group}.")
-    spec, labels, schedule_origin = _schedule(names["schedule"][0], blocks["schedule"], path)
-    groups["schedule"] = _schedule_group(spec, labels, schedule_origin)
+    asked = {group: flags.pop(group)[0] for group in (*ONE, *SEVERAL) if group in flags}
+    benchmark = _take_one(flags, "config")
+    if benchmark is None and "env" not in flags:
+        benchmark = DEFAULT_BENCHMARK
+    path = None if benchmark is None else files.find("benchmarks", benchmark, "--config")
+    tree, origin = (files.read(path), path.name) if path else ({}, "")
+    title = str(tree.pop("benchmark", path.stem if path else ""))
+    blocks = {group: _block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}
+    names = {group: _names(group, asked.get(group), list(blocks[group]), origin) for group in (*ONE, *SEVERAL)}
+
+    agent, network, schedule = (names[group][0] for group in ONE)
+    low = _agent_file(agent) | from_mapping(tree, origin)
+    low |= from_mapping(blocks["agent"].get(agent, {}), origin, "agent.")
+    low |= from_mapping(blocks["network"].get(network, {}), origin, "network.")
+    spec, labels, schedule_origin = _schedule(schedule, blocks["schedule"], path)
     low |= from_mapping(spec["settings"], schedule_origin, "schedule.")
+    groups: dict[str, type[Any]] = {
+        "agent": AGENTS[agent],
+        "network": NETWORKS[network],
+        "schedule": _schedule_group(spec, labels),
+    }
     for group in SEVERAL:
-        if names[group]:
-            options = CHOICES[group]
-            groups[group] = make_dataclass(group, [(name, options[name]) for name in names[group]])
-            for name in names[group]:
-                low |= from_mapping(blocks[group].get(name) or {}, origin, f"{group}.{name}.")
-            flags = _full_names(flags, group, {name: options[name] for name in names[group]})
+        chosen = {name: CHOICES[group][name] for name in names[group]}
+        if chosen:
+            groups[group] = make_dataclass(group, list(chosen.items()))
+            for name in chosen:
+                low |= from_mapping(blocks[group].get(name, {}), origin, f"{group}.{name}.")
+            flags = _full_names(flags, group, chosen)
         elif orphan := next((flag for flag in flags if flag.startswith(f"{group}.")), None):
             raise UsageError(f"--{orphan}: no {group} is chosen; add --{group} and one of {', '.join(CHOICES[group])}.")
-    return Choice(names, groups, low | flags, labels, spec["kind"], path.stem if path else "")
+    return Choice(names, groups, low | flags, labels, spec["kind"], title)
 
 
-def _names(entry: tuple[list[str], str]) -> list[str]:
-    """`redo,spectral` or `redo spectral` as a list."""
-    return [name for value in entry[0] for name in value.split(",") if name]
+def _names(group: str, asked: list[str] | None, in_file: list[str], origin: str) -> list[str]:
+    """The names chosen in a group: those asked for on the command line, else those in the file, else the default."""
+    where = f"--{group}" if asked is not None else f"{origin}: {group}"
+    names = in_file or DEFAULTS.get(group, ["none"])
+    if asked is not None:
+        names = [name for value in asked for name in value.split(",") if name]
+    if group in CHOICES:
+        names = [_underscored(name) for name in names]
+    if not names:
+        raise UsageError(f"{where} takes a name, got none.")
+    if group in ONE and len(names) > 1:
+        raise UsageError(f"{where} takes one name, not {len(names)}: {', '.join(names)}.")
+    if group in SEVERAL and names == ["none"]:
+        return []
+    if "none" in names and group in SEVERAL:
+        raise UsageError(f"{where}: none stands alone, not together with others.")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{where} names {twice} twice.")
+    options = CHOICES.get(group)
+    if options and (unknown := next((name for name in names if name not in options), None)) is not None:
+        listed = ", ".join([*(["none"] if group in SEVERAL else []), *options])
+        raise UsageError(
+            f"{where}: there is no {group} {unknown!r}; choose from {listed}{did_you_mean(unknown, options) or '.'}"
+        )
+    return names
+
+
+def _underscored(name: str) -> str:
+    """Names in code and files are written with underscores; hyphens are understood."""
+    return name.replace("-", "_")
 
 
 def _take_one(flags: Flags, name: str) -> str | None:
@@ -209,24 +237,39 @@ def _take_one(flags: Flags, name: str) -> str | None:
         return None
     values, _ = flags.pop(name)
     if len(values) != 1:
-        raise UsageError(f"--{name} takes one value, got {len(values)}.")
+        raise UsageError(f"--{name} takes one value, got {len(values) or 'none'}.")
     return values[0]
 
 
-def _block(content: Any, group: str, path: Path | None) -> dict[str, dict[str, Any]]:
+def _block(content: Any, group: str, origin: str) -> dict[str, dict[str, Any]]:
     """A file's block of one group as name -> settings: from a name, a list of names, or a mapping."""
-    if content is None or content == "none":
-        return {}
     if isinstance(content, str):
         return {content: {}}
-    if isinstance(content, list):
-        return {str(name): {} for name in content}
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        if len(set(content)) < len(content):
+            raise UsageError(f"{origin}: {group} names one twice: {', '.join(content)}.")
+        return {name: {} for name in content}
+    blocks = _mapping(content, f"{origin}: {group}", "a name, or ")
+    if group in SEVERAL:
+        return {
+            _underscored(name): _mapping(settings, f"{origin}: {group}.{name}") for name, settings in blocks.items()
+        }
+    if not blocks:
+        return {}
+    settings = dict(blocks)
+    name = settings.pop("name", Path(origin).stem if "kind" in settings else None)
+    if not isinstance(name, str):
+        raise UsageError(f"{origin}: {group} needs a 'name'{'' if name is None else f', not {name!r}'}.")
+    return {name: settings}
+
+
+def _mapping(content: Any, where: str, other: str = "") -> dict[str, Any]:
+    """A block of a file; a block without content is an empty one."""
+    if content is None:
+        return {}
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: {group} must be a name or settings, not {content!r}.")
-    if group in ONE:
-        settings = dict(content)
-        return {str(settings.pop("name", path.stem if path else "")): settings}
-    return {name: settings or {} for name, settings in content.items()}
+        raise UsageError(f"{where} must be {other}settings as 'name: value' lines, not {content!r}.")
+    return content
 
 
 def _agent_file(agent: str) -> Flags:
@@ -248,37 +291,47 @@ def _schedule(
         content, origin = dict(own), path.name
     else:
         file = files.find("schedules", name, "--schedule")
-        content, origin = files.read(file), file.name
-        for key, value in (own or {}).items():
-            content[key] = {**content.get(key, {}), **value} if isinstance(value, dict) else value
+        content, origin = _merged(files.read(file), own or {}), file.name
     kind = content.pop("kind", None)
     if kind not in SCHEDULES:
         raise UsageError(
             f"{origin}: kind must be one of {', '.join(SCHEDULES)}, not {kind!r}{did_you_mean(kind, SCHEDULES) or '.'}"
         )
-    changes = content.pop("changes", None) or {}
     labels: dict[str, str] = {}
-    for label, settings in changes.items():
-        settings = dict(settings or {})
+    for label, block in _mapping(content.pop("changes", None), f"{origin}: changes").items():
+        settings = dict(_mapping(block, f"{origin}: changes.{label}"))
         labels[label] = settings.pop("change", label)
-        if labels[label] not in CHANGES:
-            raise UsageError(
-                f"{origin}: there is no change {labels[label]!r}; choose one of {', '.join(CHANGES)}"
-                f"{did_you_mean(labels[label], CHANGES) or '.'}"
-            )
-        content[label] = {**settings, **(content.get(label) or {})}
+        _check_label(label, labels[label], SCHEDULES[kind], origin)
+        content[label] = _merged(settings, _mapping(content.get(label), f"{origin}: {label}"))
     return {"kind": kind, "settings": content}, labels, origin
 
 
-def _schedule_group(spec: dict[str, Any], labels: dict[str, str], origin: str) -> type[Any]:
+def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """Settings over settings, block by block."""
+    merged = dict(low)
+    for key, value in high.items():
+        below = low.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _check_label(label: str, change: object, kind: type[Schedule], origin: str) -> None:
+    """Refuse a change that there is not, and a label that could not be the name of a flag or a file's column."""
+    if change not in CHANGES:
+        raise UsageError(
+            f"{origin}: there is no change {change!r}; choose one of {', '.join(CHANGES)}"
+            f"{did_you_mean(change, CHANGES) or '.'}"
+        )
+    taken = {"name", "kind", "changes", *dir(kind), *(entry.name for entry in fields(kind))}
+    if not LABEL.fullmatch(label) or keyword.iskeyword(label) or label in taken:
+        raise UsageError(
+            f"{origin}: {label!r} cannot label a change; use another word, of letters, digits and underscores."
+        )
+
+
+def _schedule_group(spec: dict[str, Any], labels: dict[str, str]) -> type[Any]:
     """A dataclass of the schedule's own settings with those of each change nested under its label."""
     kind = SCHEDULES[spec["kind"]]
-    taken = {entry.name for entry in fields(kind)}
-    for label in labels:
-        if not label.isidentifier() or label in taken:
-            raise UsageError(
-                f"{origin}: {label!r} cannot label a change; use a word that is no setting of the schedule."
-            )
     nested = [(label, CHANGES[name]) for label, name in labels.items()]
     return make_dataclass(kind.__name__, nested, bases=(kind,), kw_only=True)
 

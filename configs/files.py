@@ -1,4 +1,8 @@
-"""YAML files: where the shipped ones are, how they are found by name, read and written."""
+"""YAML files: where the shipped ones are, how they are found by name, read and written.
+
+They are read more strictly than YAML asks for: keys are texts and stand once, because the second of two equal keys
+would win without a word.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +13,29 @@ from configs.settings import UsageError, did_you_mean
 
 HERE = Path(__file__).parent
 Kind = Literal["agents", "benchmarks", "schedules"]
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML of plain values, whose keys are texts that stand once, and whose blocks do not contain themselves."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A block, complete when it is returned."""
+        self.flatten_mapping(node)
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                problem = f"the key {key!r} is no text; write it in quotes"
+            elif key in found:
+                problem = f"the key {key!r} stands twice"
+            else:
+                found[key] = self.construct_object(value_node, deep=True)
+                continue
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+        return found
+
+
+StrictLoader.add_constructor("tag:yaml.org,2002:map", StrictLoader.construct_mapping)
 
 
 def shipped(kind: Kind) -> dict[str, str]:
@@ -35,20 +62,20 @@ def find(kind: Kind, name: str, flag: str) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; a UsageError where it cannot be read or is not a mapping with text keys."""
+    """The mapping in a YAML file; a UsageError where it cannot be read or is no mapping."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), StrictLoader)  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}).") from error
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     except yaml.YAMLError as error:
         mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", error)
         where = f" in line {mark.line + 1}" if mark else ""
         raise UsageError(f"{path}: is not valid YAML{where} ({what}).") from error
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, dict):
         raise UsageError(f"{path}: must hold settings as 'name: value' lines.")
     return content
 
 
 def write(path: Path, content: dict[str, Any], comment: str) -> None:
     """Write settings in the order given, under a comment."""
-    path.write_text(f"# {comment}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    path.write_text(f"# {comment}\n" + yaml.safe_dump(content, sort_keys=False))

@@ -6,7 +6,7 @@ they came from.
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from configs.settings import SettingError, UsageError, did_you_mean
+from configs.settings import SettingError, UsageError, closest, did_you_mean
 
 T = TypeVar("T")
 Flags = dict[str, tuple[list[str], str]]
@@ -45,6 +45,8 @@ def from_mapping(tree: Mapping[str, Any], origin: str, prefix: str = "") -> Flag
             flags |= from_mapping(value, origin, f"{prefix}{key}.")
         else:
             values = value if isinstance(value, (list, tuple)) else [value]
+            if any(isinstance(item, (list, tuple, Mapping)) for item in values):
+                raise UsageError(f"{origin}: {prefix}{key} must be one value or a list of values, not {value!r}.")
             flags[canonical(f"{prefix}{key}")] = ([_text(item) for item in values], origin)
     return flags
 
@@ -69,8 +71,14 @@ def leaves(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, type[A
             yield name, hint, kind
 
 
-def build(kind: type[T], flags: Flags, program: str) -> T:
+def build(kind: type[T], flags: Flags, program: str, also: Sequence[str] = ()) -> T:
     """Make a dataclass from flags.
+
+    Args:
+        kind: the dataclass.
+        flags: its settings.
+        program: the name of the command.
+        also: flags that have been taken out before; an unknown one may be a misspelling of them.
 
     Raises:
         UsageError: an unknown flag, a value of the wrong type or out of range; one sentence with the nearest name.
@@ -79,7 +87,10 @@ def build(kind: type[T], flags: Flags, program: str) -> T:
     arguments: list[str] = []
     for name, (values, origin) in _without_negations(flags, known).items():
         if name not in known:
-            raise UsageError(f"{_spelled(name, origin)} is not a setting here{_nearest(name, known, origin)}")
+            options = known if origin else [*also, *known]
+            near = nearest(name, options)
+            hint = f"; did you mean '{near.replace('-', '_') if origin else f'--{near}'}'?" if near else "."
+            raise UsageError(f"{_spelled(name, origin)} is not a setting here{hint}")
         arguments += _arguments(name, values, known[name], origin)
 
     def explain(event: Any) -> None:
@@ -130,6 +141,8 @@ def _arguments(name: str, values: list[str], hint: Any, origin: str) -> list[str
 
 def _whole(value: str) -> str:
     """`1e6` and `2048.0` as whole numbers, as people write them for counts; anything else as it is."""
+    if value.lstrip("+-").isdigit():
+        return value
     try:
         number = float(value)
     except ValueError:
@@ -167,13 +180,27 @@ def _spelled(name: str, origin: str) -> str:
     return f"{origin}: {name.replace('-', '_')}" if origin else f"--{name}"
 
 
-def _nearest(name: str, known: Mapping[str, Any], origin: str) -> str:
-    """The nearest known flag: one with the same last part, or of similar spelling."""
-    last = name.rpartition(".")[2]
-    same = [flag for flag in known if flag.rpartition(".")[2] == last]
-    hint = f"; did you mean '{same[0]}'?" if len(same) == 1 else did_you_mean(name, known)
-    near = re.search(r"'(.*)'", hint)
-    return f"; did you mean '{_spelled(near[1], '') if not origin else near[1].replace('-', '_')}'?" if near else "."
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known flag that an unknown one was meant to be, if any is near.
+
+    It is looked for among those that begin with the same groups, and only the rest is compared, because a long common
+    beginning makes everything look similar: a misspelt group, a setting of this name in some other group, a misspelt
+    setting of this group, then of any.
+    """
+    flags, groups, rest = list(known), "", name
+    while "." in rest and any(flag.startswith(f"{groups}{rest.partition('.')[0]}.") for flag in flags):
+        head, _, rest = rest.partition(".")
+        groups += f"{head}."
+    under = [flag.removeprefix(groups) for flag in flags if flag.startswith(groups)]
+    first, dot, tail = rest.partition(".")
+    if dot and (group := closest(first, {flag.partition(".")[0] for flag in under if "." in flag})):
+        whole = f"{groups}{group}.{tail}"
+        return whole if whole in flags else nearest(whole, flags) or f"{groups}{group}"
+    last = rest.rpartition(".")[2]
+    by_name = {flag.rpartition(".")[2]: flag for flag in reversed(under)}
+    siblings = [flag for flag in under if "." not in flag]
+    found = by_name.get(last) or closest(rest, siblings) or by_name.get(closest(last, by_name) or "")
+    return f"{groups}{found}" if found else None
 
 
 def _sentence(event: Any, flags: Flags, kind: type[Any]) -> UsageError:
@@ -186,14 +213,22 @@ def _sentence(event: Any, flags: Flags, kind: type[Any]) -> UsageError:
         prefix = next((flag.rpartition(".")[0] for flag in owned), "")
         name = canonical(f"{prefix}.{cause.name}".lstrip("."))
         return UsageError(f"{_spelled(name, _origin(flags, name))} {cause.problem}{_stop(cause.problem)}")
+    if missing := getattr(event, "missing_arguments", None):
+        return UsageError(f"--{_flag(missing[0].arg)} is missing; it has no default.")
     argument = getattr(event, "argument", None)
     if argument is None:
         return UsageError(str(getattr(event, "message", event)))
-    name = next(flag for flag in argument.lowered.name_or_flags if flag.startswith("--"))[2:]
+    name = _flag(argument)
     hint = next((hint for flag, hint, _ in leaves(kind) if flag == name), str)
     value = " ".join(flags.get(name, ([], ""))[0])
     near = did_you_mean(value, get_args(hint)) if get_origin(hint) is Literal else ""
     return UsageError(f"{_spelled(name, _origin(flags, name))} must be {_words(hint)}, not {value!r}{near or '.'}")
+
+
+def _flag(argument: Any) -> str:
+    """The name of one of tyro's arguments."""
+    names: Sequence[str] = argument.lowered.name_or_flags
+    return next(name for name in names if name.startswith("--"))[2:]
 
 
 def _origin(flags: Flags, name: str) -> str:
@@ -211,8 +246,11 @@ def _words(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, get_args(hint)))}"
     if get_origin(hint) is tuple:
-        return f"a list, each {_words(get_args(hint)[0])}"
+        return f"a list, each item {_words(get_args(hint)[0])}"
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_words(part) for part in get_args(hint)))
+        # "none" first: "a list, each item a number or none" would be read otherwise.
+        return " or ".join(
+            dict.fromkeys(_words(part) for part in sorted(get_args(hint), key=lambda p: p is not NoneType))
+        )
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "none"}
     return names.get(hint, "a path" if hint is Path else str(hint))

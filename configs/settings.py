@@ -79,8 +79,8 @@ def find_problem(hint: Any, value: Any) -> str | None:
         return f"must be true or false, not {value!r}"
     if hint is int and (not isinstance(value, int) or isinstance(value, bool)):
         return f"must be a whole number, not {value!r}"
-    if hint is float and (not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value)):
-        return f"must be a number, not {value!r}"
+    if hint is float and (not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value)):
+        return f"must be a finite number, not {value!r}"
     if hint is str and not isinstance(value, str):
         return f"must be a text, not {value!r}"
     return None
@@ -90,8 +90,8 @@ def _out_of_bounds(bounds: Iterable[Any], value: Any) -> str | None:
     known = [bound for bound in bounds if type(bound) in BOUNDS]
     if value is None or all(_holds(bound, value) for bound in known):
         return None
-    words = " and ".join(f"{BOUNDS[type(bound)][1]} {getattr(bound, BOUNDS[type(bound)][0]):g}" for bound in known)
-    return f"must be {words}, not {value:g}"
+    words = " and ".join(f"{BOUNDS[type(bound)][1]} {getattr(bound, BOUNDS[type(bound)][0]):.12g}" for bound in known)
+    return f"must be {words}, not {value if isinstance(value, int) else f'{value:.12g}'}"
 
 
 def _holds(bound: Any, value: float) -> bool:
@@ -101,10 +101,16 @@ def _holds(bound: Any, value: float) -> bool:
     )
 
 
+def closest(name: object, known: Iterable[object]) -> str | None:
+    """The one of the `known` names that is spelt most like `name`, if any is."""
+    near = difflib.get_close_matches(str(name), [str(option) for option in known], n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """The end of a sentence that names the nearest of the `known` names, or nothing where none is near."""
-    near = difflib.get_close_matches(str(name), [str(option) for option in known], n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = closest(name, known)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 class UsageError(Exception):

@@ -120,7 +120,7 @@ def _check_known(env_id: str) -> None:
     if module:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, TypeError) as error:
             raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
     if name not in gym.registry:
         raise ValueError(f"there is no environment {env_id!r}{did_you_mean(name, gym.registry)}")

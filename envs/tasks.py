@@ -106,14 +106,13 @@ class Tasks:
         """A short text for people, such as "friction 0.31"; "original" where nothing is changed."""
         before = self._values_of(task)
         after = self._values_of(task + 1) if self.gradual else before
-        changes = self.changes.items()
-        if all(change.is_original(values[label]) for label, change in changes for values in (before, after)):
-            return "original"
         texts = []
-        for label, change in changes:
+        for label, change in self.changes.items():
+            if change.is_original(before[label]) and change.is_original(after[label]):
+                continue
             text = change.describe(before[label])
             texts.append(text if after[label] == before[label] else f"{text} to {change.number(after[label])}")
-        return ", ".join(texts)
+        return ", ".join(texts) or "original"
 
     def _values_of(self, task: int) -> dict[str, Any]:
         """The values at the first step of a task, from the cache where they are in it."""

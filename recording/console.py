@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,7 +19,7 @@ REFRESH_SECONDS = 0.2
 
 
 class ProgressBar(BaseCallback):
-    """A live bar with steps, steps a second, time left, the current task and its return so far.
+    """A live bar with steps, steps a second, time left, the current task (of the last) and its return so far.
 
     Where the output is no terminal, a line is printed for each finished task instead.
 
@@ -36,7 +37,7 @@ class ProgressBar(BaseCallback):
         self.recorder = recorder
         self.console = console
         self.bar = Progress(
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[speed]:,.0f} steps/s"),
             TimeRemainingColumn(),
@@ -60,7 +61,7 @@ class ProgressBar(BaseCallback):
             speed = (self.num_timesteps - self._first) / max(now - self._began, 1e-9)
             recent = self.recorder.returns.at_end
             earned = "" if math.isnan(recent) else f" · return {number(recent)}"
-            label = f"task {self.recorder.task} of 0–{self.tasks - 1}{earned}"
+            label = f"task {self.recorder.task}/{self.tasks - 1}{earned}"
             self.bar.update(self.row, completed=self.num_timesteps, speed=speed, now=label, refresh=True)
         return True
 
@@ -83,13 +84,17 @@ class ProgressBar(BaseCallback):
             )
 
 
-def task_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+def print_tasks(rows: Sequence[Mapping[str, Any]], title: str, console: Console) -> None:
     """The table of finished tasks, from the rows of `tasks.csv`."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    console.print(title, style="bold", highlight=False, soft_wrap=True)
+    if not rows:
+        console.print("No task has been finished.")
+        return
+    table = make_table()
     table.add_column("task", justify="right")
     table.add_column("what changed", overflow="fold")
-    for name in ("return", "return at end", "dormant", "effective rank"):
-        table.add_column(name, justify="right")
+    for name in ("return", "at end", "dormant", "rank"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("resets")
     for row in rows:
         table.add_row(
@@ -101,7 +106,12 @@ def task_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             number(row["effective_rank"]),
             str(row["resets"]),
         )
-    return table
+    console.print(table)
+
+
+def make_table() -> Table:
+    """An empty table with as little ink and width as will do."""
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
 def number(value: float) -> str:
@@ -121,13 +131,17 @@ def make_console(quiet: bool) -> Console:
     return Console(quiet=quiet, file=sys.stdout)
 
 
-def effect_table(effects: Sequence[Effect]) -> Table:
+def print_effects(effects: Sequence[Effect], console: Console) -> None:
     """What `--verify` measured: each scheduled value and how far it moves the environment's transitions."""
-    table = Table(title="Effect of each scheduled value", title_justify="left", title_style="bold", header_style="bold")
-    table.add_column("change")
-    table.add_column("first in task", justify="right")
+    if not effects:
+        console.print("Nothing changes in this run, so there is nothing to verify.")
+        return
+    console.print("Largest difference that each scheduled value makes to an observation or reward", style="bold")
+    table = make_table()
+    table.add_column("task", justify="right")
+    table.add_column("change", overflow="fold")
     table.add_column("value", overflow="fold")
-    table.add_column("largest difference in an observation or reward", justify="right")
+    table.add_column("difference", justify="right")
     for effect in effects:
-        table.add_row(effect.change, str(effect.task), effect.value, number(effect.effect))
-    return table
+        table.add_row(str(effect.task), effect.change, effect.value, number(effect.effect))
+    console.print(table)

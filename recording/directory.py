@@ -12,6 +12,7 @@ events.out.*   TensorBoard
 import csv
 import hashlib
 import json
+import os
 import platform
 import sys
 from importlib import metadata
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from configs import files
 from configs.command_line import Config
+from configs.settings import UsageError
 
 RUNS = Path("runs")
 PACKAGES = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mujoco", "numpy", "tensorboard", "tyro")
@@ -59,10 +61,46 @@ class RunDirectory:
         """The SB3 model."""
         return self.path / "model.zip"
 
-    def state(self) -> State | None:
-        """How the run stood last; None where no run has been."""
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    def status(self) -> dict[str, Any]:
+        """How the run stood last; empty where no run has been, state `failed` where the file says nothing."""
         path = self.path / "status.json"
-        return json.loads(path.read_text())["state"] if path.is_file() else None
+        if not path.is_file():
+            return {}
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) and "state" in found else {"state": "failed"}
+
+    def state(self) -> State | None:
+        """The state alone."""
+        return self.status().get("state")
+
+    def check(self, config: Config) -> None:
+        """Refuse, with a UsageError, a place where this run must not be written; changes nothing there."""
+        try:
+            problem = self._problem(config)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        if problem:
+            raise UsageError(f"--run-dir {self.path} {problem}.")
+
+    def _problem(self, config: Config) -> str | None:
+        if self.path.exists() and not self.path.is_dir():
+            return "is a file, not a directory"
+        status = self.status()
+        if self.path.exists() and not status and any(self.path.iterdir()):
+            return "holds something else than a run; name a new or an empty directory"
+        if status.get("state") == "finished" and files.read(self.config) != config.as_dict():
+            return "holds a finished run of another configuration; name another directory"
+        if status.get("state") == "running" and _is_alive(status):
+            return f"is being written by process {status['process']}; wait for it or end it"
+        return None
 
     def read_tasks(self) -> list[dict[str, Any]]:
         """The rows of `tasks.csv`, numbers as numbers; empty where no task has been finished."""
@@ -73,7 +111,8 @@ class RunDirectory:
 
     def set_status(self, state: State, steps: int) -> None:
         """Record how the run stands, so that a reader never sees half a file."""
-        write_atomically(self.path / "status.json", json.dumps({"state": state, "steps": steps}))
+        status = {"state": state, "steps": steps, "process": os.getpid(), "host": platform.node()}
+        write_atomically(self.path / "status.json", json.dumps(status))
 
     def create(self, config: Config) -> Path | None:
         """Make the directory with the configuration and versions in it.
@@ -82,13 +121,19 @@ class RunDirectory:
 
         Returns:
             Where the earlier run is now, if there was one.
+
+        Raises:
+            UsageError: the directory cannot be made or written to.
         """
-        moved = self._move_aside() if self.path.exists() and any(self.path.iterdir()) else None
-        self.path.mkdir(parents=True, exist_ok=True)
-        tree = config.as_dict()
-        files.write(self.path / "config.yaml", tree, "Everything this run depends on; train.py --config repeats it.")
-        (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
-        self.set_status("running", 0)
+        self.check(config)
+        try:
+            moved = self._move_aside() if self.status() else None
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.set_status("running", 0)
+            files.write(self.config, config.as_dict(), "Everything this run depends on; train.py --config repeats it.")
+            (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+        except OSError as error:
+            raise UsageError(f"--run-dir {self.path} cannot be written to ({error.strerror}).") from error
         return moved
 
     def _move_aside(self) -> Path:
@@ -103,6 +148,20 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def _is_alive(status: dict[str, Any]) -> bool:
+    """Whether the process that last wrote a status is another one of this machine, still there."""
+    process = status.get("process")
+    if not isinstance(process, int) or status.get("host") != platform.node() or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def versions() -> dict[str, str]:

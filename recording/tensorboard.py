@@ -67,16 +67,20 @@ class Curves:
 
 
 def layout(networks: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """The custom-scalars page: returns first, then each diagnostic with all networks in one plot."""
-    plots: dict[str, list[Any]] = {
-        "Return of the last 20 episodes": ["Multiline", ["task/return_now"]],
-        "Return over each task and at its end": ["Multiline", ["task/return$", "task/return_end"]],
+    """The custom-scalars page: what is earned first, then each network's diagnostics side by side."""
+    pages: dict[str, dict[str, list[Any]]] = {
+        "Tasks": {
+            "Return at the end of each task": ["Multiline", ["task/return_end"]],
+            "Return over each task": ["Multiline", ["task/return$"]],
+            "Return of the last 20 episodes": ["Multiline", ["task/return_now"]],
+            "Resets since the last point": ["Multiline", ["events/reset_.*"]],
+            "Number of the task": ["Multiline", ["task/index"]],
+        }
     }
-    for measure, title in MEASURES.items():
-        plots[title] = ["Multiline", [f"plasticity/{network}/{measure}" for network in networks]]
-    plots["Resets"] = ["Multiline", ["events/reset_.*"]]
-    plots["Task"] = ["Multiline", ["task/index"]]
-    return {"Plasticity": plots}
+    for network in networks:
+        plots = {title: ["Multiline", [f"plasticity/{network}/{measure}"]] for measure, title in MEASURES.items()}
+        pages[f"Network: {network}"] = plots
+    return pages
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

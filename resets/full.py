@@ -9,9 +9,10 @@ observations stay. An on-policy agent keeps nothing of what it has learnt.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt
 
 from agents.layers import Network, Param
 from configs.settings import SettingError
@@ -25,7 +26,7 @@ class Full(TimedReset):
     when: Literal["periodic", "switch"] = "switch"
     """switch: when the task changes, an oracle that real life does not offer. periodic: every `every` `unit`s."""
 
-    every: int = 200_000
+    every: Annotated[int, Gt(0)] = 200_000
     """Period of periodic resets, counted in `unit` and rounded up to the next rollout; 2e5 environment steps for SAC
     (Nikishin et al. 2022)."""
 

@@ -1,5 +1,17 @@
-"""One thread for every test: small networks are slower with more, and results depend on the number."""
+"""Settings of all tests."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 
+# Small networks are slower with more threads, and results depend on their number.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sb3_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have SB3 make its log folders where pytest tidies up, not in the system's folder for temporary files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
+        yield

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from envs.changes.base import Change
 
+MOST_IN_WORDS = 8
+"""Components up to which a permutation is written out; events hold it whole in any case."""
+
 
 @dataclass(kw_only=True)
 class ObservationPermutation(Change):
@@ -82,10 +85,12 @@ class ObservationPermutation(Change):
         return "obs"
 
     def number(self, value: list[int]) -> str:
-        """The components counted from 0, as usual, with their signs: [-2 +0 +1]."""
+        """The components counted from 0, as usual, with their signs: -2 +0 +1; in a word where there are many."""
+        if len(value) > MOST_IN_WORDS:
+            return "permuted"
         if self.signs:
-            return "[" + " ".join(f"{'+' if place > 0 else '-'}{abs(place) - 1}" for place in value) + "]"
-        return "[" + " ".join(str(place - 1) for place in value) + "]"
+            return " ".join(f"{'+' if place > 0 else '-'}{abs(place) - 1}" for place in value)
+        return " ".join(str(place - 1) for place in value)
 
 
 @dataclass(kw_only=True)

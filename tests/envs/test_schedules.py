@@ -147,7 +147,7 @@ def test_descriptions() -> None:
     tasks = bound(Periodic(period=10), 1, obs=CHANGES["observation_permutation"](), act=CHANGES["action_permutation"]())
     assert tasks.describe(0) == "original"
     place = [f"{'+' if p > 0 else '-'}{abs(p) - 1}" for p in tasks.values(10)["obs"]]
-    assert tasks.describe(1) == f"obs [{' '.join(place)}], actions swapped"
+    assert tasks.describe(1) == f"obs {' '.join(place)}, actions swapped"
     assert bound(Periodic(period=10), r=RewardScale(values=[1, -1])).describe(1) == "reward x-1"
     assert bound(Drift(period=10), r=RewardScale(values=[1, 3])).describe(0) == "reward original to x3"
     assert bound(Constant()).describe(0) == "original"

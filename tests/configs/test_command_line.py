@@ -1,0 +1,251 @@
+"""The command line in two stages, its layers, and the resolved configuration that repeats a run."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents import AGENTS
+from configs import files
+from configs.command_line import Config, parse
+from configs.help import print_help
+from configs.settings import UsageError
+from envs.changes import CHANGES
+from envs.schedules import SCHEDULES
+from regularizers import REGULARIZERS
+from resets import RESETS
+
+OURS = {"exploration_noise", "n_envs"}
+"""Settings of agents that SB3 has no argument for."""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes a YAML file and gives its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def to_file(text: str, name: str = "x.yaml") -> str:
+        Path(name).write_text(text)
+        return name
+
+    return to_file
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_defaults_of_agents_are_those_of_sb3(name: str) -> None:
+    agent = AGENTS[name]
+    arguments = inspect.signature(agent.algorithm.__init__).parameters
+    for entry in fields(agent):
+        if entry.name not in OURS:
+            assert arguments[entry.name].default == entry.default, entry.name
+
+
+def test_without_arguments_the_default_benchmark_runs() -> None:
+    config = parse([])
+    assert (config.benchmark, config.run.env, config.run.steps) == ("cartpole_permuted", "CartPole-v1", 368_640)
+    assert config.names == {"agent": "ppo", "network": "mlp", "schedule": "permuted"}
+    assert (config.arm, list(config.changes)) == ("none", ["observation_permutation", "action_permutation"])
+    assert (config.agent.n_envs, config.network.hidden) == (8, (64, 64))
+
+
+def test_an_environment_alone_runs_nothing_that_changes() -> None:
+    config = parse(["--env", "Pendulum-v1", "--agent=sac"])
+    assert (config.names["schedule"], config.changes, config.benchmark) == ("stationary", {}, "")
+    assert config.agent == AGENTS["sac"]()
+
+
+def test_flags_go_over_files_and_files_over_defaults(write: Any) -> None:
+    name = write("env: CartPole-v1\nsteps: 1e4\nagent: {name: ppo, learning_rate: 1e-2, n_steps: 64}\nreset: redo\n")
+    config = parse(["--config", name, "--agent.n-steps", "128", "--reset.tau", "0.05"])
+    assert (config.run.steps, config.agent.learning_rate, config.agent.n_steps) == (10_000, 1e-2, 128)  # type: ignore
+    assert config.resets == {"redo": RESETS["redo"](tau=0.05)}  # type: ignore[call-arg]
+
+
+def test_another_name_leaves_the_files_block_of_the_first(write: Any) -> None:
+    name = write("env: Pendulum-v1\nagent: {name: ppo, n_steps: 64}\nreset: {redo: {tau: 0.2}, full: {parts: head}}\n")
+    config = parse(["--config", name, "--agent", "sac", "--reset", "full"])
+    assert config.agent == AGENTS["sac"]()
+    assert config.resets == {"full": RESETS["full"](parts="head")}  # type: ignore[call-arg]
+    assert parse(["--config", name, "--reset", "none"]).resets == {}
+
+
+@pytest.mark.parametrize("given_as", ["redo,shrink_perturb", "redo shrink_perturb", "redo, shrink-perturb"])
+def test_several_resets(given_as: str) -> None:
+    config = parse(["--reset", *given_as.split(), "--reset.tau", "0.3", "--reset.shrink-perturb.when", "periodic"])
+    assert config.arm == "redo+shrink_perturb"
+    assert config.resets["redo"].tau == 0.3  # type: ignore[attr-defined]
+    assert config.resets["shrink_perturb"].when == "periodic"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("short_first", [True, False])
+def test_of_a_short_and_a_full_flag_the_later_holds(short_first: bool) -> None:
+    pair = [["--reset.tau", "0.3"], ["--reset.redo.tau", "0.2"]]
+    words = [word for flag in (pair if short_first else pair[::-1]) for word in flag]
+    assert parse(["--reset", "redo", *words]).resets["redo"].tau == (0.2 if short_first else 0.3)  # type: ignore
+
+
+def test_settings_of_a_shipped_schedule_are_changed_one_by_one(write: Any) -> None:
+    block = "schedule: {name: friction, period: 500, changes: {mujoco_friction: {low: 0.5}}}"
+    config = parse(["--config", write(f"env: Hopper-v5\n{block}\n"), "--schedule.seed", "3"])
+    friction = config.changes["mujoco_friction"]
+    assert (config.schedule.period, config.schedule.seed) == (500, 3)  # type: ignore[attr-defined]
+    assert (friction.low, friction.high, friction.draw) == (0.5, 2.0, "log_uniform")  # type: ignore[attr-defined]
+
+
+LABELLED = "kind: periodic\nperiod: 32\nchanges: {%s: {change: reward_scale, values: [1, -1]}}\n"
+
+
+def test_a_label_names_a_change(write: Any) -> None:
+    config = parse(["--schedule", write(LABELLED % "my_flip"), "--schedule.my-flip.values", "1,-2"])
+    assert config.changes == {"my_flip": CHANGES["reward_scale"](values=(1.0, -2.0))}  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("label", ["class", "task", "seed", "kind", "my label", "a__b", "_a", "3a", "'3'", "a-b", "''"])
+def test_a_label_that_could_be_no_flag_is_refused(write: Any, label: str) -> None:
+    with pytest.raises(UsageError, match="cannot label a change"):
+        parse(["--schedule", write(LABELLED % (label if label.startswith("'") else f"'{label}'"))])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--agnet ppo", ["--agnet", "did you mean '--agent'"]),
+        ("--agent pp", ["--agent", "'pp'", "ppo, sac", "did you mean 'ppo'"]),
+        ("--agent", ["--agent takes a name"]),
+        ("--agent=", ["--agent takes a name"]),
+        ("--agent ppo,sac", ["--agent takes one name, not 2"]),
+        ("--reset", ["--reset takes a name"]),
+        ("--reset ,", ["--reset takes a name"]),
+        ("--reset none,redo", ["--reset", "none stands alone"]),
+        ("--reset redo,redo", ["--reset names redo twice"]),
+        ("--reset reod", ["no reset 'reod'", "none, redo", "did you mean 'redo'"]),
+        ("--reset.tau 0.3", ["--reset.tau", "no reset is chosen"]),
+        ("--reset redo --reset.tua 3", ["--reset.redo.tua", "'--reset.redo.tau'"]),
+        ("--reset redo --reset.tau 3", ["--reset.redo.tau", "below 1", "not 3"]),
+        ("--reset redo,shrink_perturb --reset.when switch", ["--reset.redo.when or --reset.shrink-perturb.when"]),
+        ("--regularizer redo", ["no regularizer 'redo'", "spectral"]),
+        ("--network nope", ["no network 'nope'", "mlp, cnn"]),
+        ("--schedule permutted", ["no schedule 'permutted'", "did you mean 'permuted'"]),
+        ("--schedule gone.yaml", ["no file 'gone.yaml'"]),
+        ("--schedule permuted --schedule.period 0", ["--schedule.period", "above 0"]),
+        ("--config", ["--config takes one value, got none"]),
+        ("--config .", ["no benchmark '.'"]),
+        ("--seed 4294967296", ["--seed", "4294967295", "not 4294967296"]),
+        ("--seed 99999999999999999999", ["--seed", "not 99999999999999999999"]),
+        ("--steps 0", ["--steps", "above 0"]),
+        ("--threads 100000", ["--threads", "256"]),
+        ("--device banana", ["--device", "cuda", "'banana'"]),
+        ("--device cpu:7", ["--device", "'cpu:7'"]),
+        ("--agent.batch-size 7", ["--agent.batch-size", "2048", "7"]),
+        ("--agent.learning-rate inf", ["--agent.learning-rate", "finite"]),
+    ],
+)
+def test_mistakes_are_named(words: str, expected: list[str]) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(words.split())
+    message = str(error.value)
+    assert all(word in message for word in expected), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("envv: CartPole-v1", ["x.yaml: envv", "'env'"]),
+        ("agnet: {name: ppo}", ["x.yaml: agnet", "'agent'"]),
+        ("agent: {learning_rate: 1e-3}", ["x.yaml: agent needs a 'name'"]),
+        ("agent: {name: [ppo]}", ["x.yaml: agent needs a 'name', not ['ppo']"]),
+        ("agent: [ppo, sac]", ["x.yaml: agent takes one name"]),
+        ("agent: {name: ppo, learning_rat: 1}", ["x.yaml: agent.learning_rat", "'agent.learning_rate'"]),
+        ("reset: 5", ["x.yaml: reset", "5"]),
+        ("reset: {redo: 5}", ["x.yaml: reset.redo", "5"]),
+        ("reset: [redo, redo]", ["x.yaml: reset", "twice"]),
+        ("reset: [redo, none]", ["x.yaml: reset", "none stands alone"]),
+        ("reset: [{redo: {tau: 0.2}}]", ["x.yaml: reset"]),
+        ("seed: 2020-01-01", ["x.yaml: seed", "whole number"]),
+        ("schedule: {name: permuted, period: {a: 1}}", ["period.a"]),
+        ("schedule: {kind: perodic}", ["kind", "'perodic'", "did you mean 'periodic'"]),
+        ("schedule: {kind: periodic}", ["--schedule.period is missing"]),
+        ("schedule: {kind: periodic, period: 9, changes: [reward_scale]}", ["changes", "name: value"]),
+        ("schedule: {kind: periodic, period: 9, changes: {reward_scale: 3}}", ["changes.reward_scale", "3"]),
+        ("schedule: {kind: periodic, period: 9, changes: {reward_scal: {}}}", ["'reward_scal'", "'reward_scale'"]),
+    ],
+)
+def test_mistakes_in_files_are_named(write: Any, text: str, expected: list[str]) -> None:
+    with pytest.raises(UsageError) as error:
+        parse(["--config", write(text + "\n")])
+    message = str(error.value)
+    assert all(word in message for word in expected), message
+
+
+def test_empty_blocks_are_the_defaults(write: Any) -> None:
+    config = parse(["--config", write("env: CartPole-v1\nagent:\nschedule:\nreset:\nregularizer: none\nnetwork:\n")])
+    assert (config.names["agent"], config.names["schedule"], config.arm) == ("ppo", "stationary", "none")
+
+
+def resolved(config: Config) -> Mapping[str, Any]:
+    kept = ("agent", "network", "schedule", "changes", "resets", "regularizers", "names")
+    return {name: getattr(config, name) for name in kept} | {"run": config.run}
+
+
+FLOATS = st.floats(1e-12, 1.0)
+LINES = st.fixed_dictionaries(
+    {
+        "--seed": st.integers(0, 2**32 - 1),
+        "--steps": st.integers(1, 10**12),
+        "--agent": st.sampled_from(sorted(AGENTS)),
+        "--agent.learning-rate": FLOATS,
+        "--agent.gamma": FLOATS,
+        "--schedule": st.sampled_from(sorted(files.shipped("schedules"))),
+        "--schedule.seed": st.none() | st.integers(0, 2**63),
+        "--network.hidden": st.none() | st.lists(st.integers(1, 512), min_size=1, max_size=3),
+        "--regularizer": st.sampled_from(["none", *REGULARIZERS]),
+        "--reset": st.permutations(sorted(RESETS)),
+        "--reset.redo.tau": FLOATS,
+        "--reset.shrink-perturb.perturb": FLOATS,
+        "--env": st.sampled_from(["CartPole-v1", "Hopper-v5"]),
+    }
+)
+
+
+@given(line=LINES)
+@settings(max_examples=8, deadline=None)
+def test_the_resolved_configuration_is_read_as_the_same(
+    tmp_path_factory: pytest.TempPathFactory, line: dict[str, Any]
+) -> None:
+    """Any valid settings -> as_dict -> YAML -> parse gives equal settings, in the same order."""
+    words = [f"{flag}={','.join(map(str, v)) if isinstance(v, list) else v}" for flag, v in line.items()]
+    config = parse(words)
+    path = tmp_path_factory.getbasetemp() / "resolved.yaml"
+    files.write(path, config.as_dict(), "Resolved.")
+    again = parse(["--config", str(path)])
+    assert resolved(again) == resolved(config)
+    assert list(again.resets) == list(config.resets)
+    assert again.as_dict() == config.as_dict() == files.read(path)
+
+
+@pytest.mark.parametrize("name", files.shipped("benchmarks"))
+def test_shipped_benchmarks_parse(name: str) -> None:
+    assert parse(["--config", name]).benchmark == name
+
+
+def test_help_lists_everything_that_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_help([])
+    text = capsys.readouterr().out
+    names = [*AGENTS, *RESETS, *REGULARIZERS, *CHANGES, *files.shipped("schedules"), "mlp", "cnn", "HalfCheetah-v5"]
+    flags = ["--env", "--steps", "--seed", "--device", "--run-dir", "--config", "--verify", "--quiet"]
+    assert [word for word in names + flags if word not in text] == []
+    assert set(SCHEDULES)  # kinds are shown by the files that use them
+
+
+def test_help_on_a_method_shows_settings_defaults_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    print_help(["--reset", "redo"])
+    text = capsys.readouterr().out
+    assert all(word in text for word in ["--reset.tau", "0.1", "Sokar", "--reset.moments {zero,keep}"])
+    with pytest.raises(UsageError, match="no reset 'rdo'"):
+        print_help(["--reset", "rdo"])

@@ -1,0 +1,60 @@
+"""What the README shows works: its Python runs, its commands parse, its files exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs.command_line import parse
+from configs.help import print_help
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, block in BLOCKS
+    if language == "console"
+    for line in block.splitlines()
+    if line.startswith("python train.py")
+]
+
+
+@pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python"])
+def test_python_blocks_run(code: str) -> None:
+    exec(code, {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_parse(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    schedule = next(block for language, block in BLOCKS if language == "yaml")
+    (tmp_path / "slippery.yaml").write_text(schedule)
+    arguments = shlex.split(command)[2:]
+    if "--config" in arguments:  # of a run that the reader has made
+        config = tmp_path / arguments[arguments.index("--config") + 1]
+        config.parent.mkdir(parents=True)
+        config.write_text(yaml.safe_dump(parse(["--reset", "redo"]).as_dict()))
+    if "--help" in arguments:
+        print_help([word for word in arguments if word != "--help"])
+        assert capsys.readouterr().out
+    else:
+        parse(arguments)
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links_lead_to_files(target: str) -> None:
+    assert target.startswith("https://") or (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -1,0 +1,256 @@
+"""The command itself, end to end: what it leaves behind, what it says, and how it ends."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from stable_baselines3 import PPO
+
+import train
+from agents import AGENTS
+from configs import files
+
+ROOT = Path(__file__).parent.parent
+
+
+def split(line: str) -> list[str]:
+    """A command line as its words."""
+    return line.split()
+
+
+TINY = split(
+    """--env CartPole-v1 --schedule permuted --schedule.period 64 --steps 192 --agent.n-envs 2 --agent.n-steps 32
+    --agent.batch-size 32 --agent.n-epochs 2 --network.hidden 16,16 --seed 3"""
+)
+OFF_POLICY = split("--agent.learning-starts 20 --agent.batch-size 16 --agent.buffer-size 500 --network.hidden 16,16")
+FILES = {"config.yaml", "versions.json", "status.json", "events.jsonl", "tasks.csv", "model.zip"}
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test in a folder of its own, which must be clean of strays afterwards."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*words: str, **options: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore
+
+
+def state(path: str | Path) -> str:
+    return str(json.loads((Path(path) / "status.json").read_text())["state"])
+
+
+def rows(path: str | Path) -> list[dict[str, str]]:
+    with (Path(path) / "tasks.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_ppo_with_redo_and_spectral_regularisation(capsys: Captured) -> None:
+    words = ["--reset", "redo", "--reset.every", "8", "--reset.tau", "0.5", "--regularizer", "spectral"]
+    assert train.main([*TINY, *words, "--run-dir", "a run"]) == 0
+    names = {path.name for path in Path("a run").iterdir()}
+    assert {name for name in names if not name.startswith("events.out")} == FILES
+    assert len(names) == len(FILES) + 1
+    assert state("a run") == "finished"
+    assert [row["task"] for row in rows("a run")] == ["0", "1", "2"]
+    assert any("unit" in row["resets"] for row in rows("a run"))
+    assert PPO.load("a run/model.zip").num_timesteps == 192
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for word in ["what changed", "return", "at end", "dormant", "rank", "resets", "original", "obs ["]:
+        assert word in shown.out
+    assert shown.out.splitlines()[-1] == "Look at the curves: tensorboard --logdir 'a run'"
+    assert "\x1b" not in shown.out
+    assert "\r" not in shown.out
+    assert [path.name for path in Path().iterdir()] == ["a run"]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_agent_learns_something(agent: str, capsys: Captured) -> None:
+    env = "CartPole-v1" if agent == "dqn" else "Pendulum-v1"
+    own = ["--agent.n-steps", "64", "--network.hidden", "16,16"] if agent in ("ppo", "a2c") else OFF_POLICY
+    words = ["--agent", agent, "--env", env, *own, "--steps", "128", "--run-dir", "r"]
+    assert train.main(words) == 0, capsys.readouterr().err
+    assert state("r") == "finished"
+    (row,) = rows("r")
+    assert float(row["dormant"]) >= 0
+    assert any(float(row[column]) > 0 for column in row if column.endswith("/grad_norm"))
+
+
+def test_the_written_configuration_repeats_the_run() -> None:
+    words = [*TINY, "--reset", "redo,shrink_perturb", "--reset.redo.every", "8", "--reset.tau", "0.5", "--quiet"]
+    assert train.main([*words, "--run-dir", "first"]) == 0
+    assert train.main(["--config", "first/config.yaml", "--quiet", "--run-dir", "second"]) == 0
+    for name in ("tasks.csv", "config.yaml", "events.jsonl"):
+        assert Path("first", name).read_bytes() == Path("second", name).read_bytes()
+    first, second = (PPO.load(f"{name}/model.zip").policy.state_dict() for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_other_seeds_are_other_runs() -> None:
+    for seed in ("1", "2"):
+        assert train.main([*TINY, "--seed", seed, "--quiet", "--run-dir", seed]) == 0
+    assert Path("1/tasks.csv").read_bytes() != Path("2/tasks.csv").read_bytes()
+
+
+def test_a_finished_run_is_shown_and_not_repeated(capsys: Captured) -> None:
+    assert train.main([*TINY, "--steps", "64"]) == 0
+    (path,) = Path("runs").glob("*/*")
+    capsys.readouterr()
+    before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
+    assert train.main([*TINY, "--steps", "64"]) == 0
+    shown = capsys.readouterr().out
+    assert "finished before" in shown
+    assert "what changed" in shown
+    assert "Nothing to do" in shown
+    assert {file.name: file.stat().st_mtime_ns for file in path.iterdir()} == before
+
+
+def test_an_unfinished_run_is_moved_aside(capsys: Captured) -> None:
+    assert train.main([*TINY, "--steps", "64", "--run-dir", "r"]) == 0
+    Path("r/status.json").write_text('{"state": "failed", "steps": 3}')
+    Path("r/model.zip").write_text("precious")
+    assert train.main([*TINY, "--steps", "64", "--run-dir", "r"]) == 0
+    assert "r.old1" in capsys.readouterr().out
+    assert Path("r.old1/model.zip").read_text() == "precious"
+    assert state("r") == "finished"
+
+
+def test_quiet_is_silent() -> None:
+    done = run(*TINY, "--steps", "64", "--quiet", "--run-dir", "r")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_simulator_leaves_no_strays_and_no_warnings() -> None:
+    words = split("--env HalfCheetah-v5 --agent sac --schedule friction --schedule.period 64 --steps 150")
+    done = run(*words, *OFF_POLICY, "--run-dir", "r")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in Path().iterdir()] == ["r"]
+    assert "friction" in done.stdout
+
+
+def test_verify_measures_and_trains_nothing(capsys: Captured) -> None:
+    assert train.main(["--verify"]) == 0
+    shown = capsys.readouterr().out
+    assert "observation_permutation" in shown
+    assert "actions swapped" in shown
+    assert train.main(["--verify", "--env", "CartPole-v1"]) == 0
+    assert "nothing to verify" in capsys.readouterr().out
+    words = "--verify --env CartPole-v1 --schedule reward_flip --schedule.reward-scale.values 1,-1 --steps 1e6"
+    assert train.main(words.split()) == 0
+    assert "reward" in capsys.readouterr().out
+    assert list(Path().iterdir()) == []
+
+
+def test_an_interrupt_keeps_what_there_is() -> None:
+    words = [*TINY, "--steps", "1e7", "--schedule.period", "640", "--run-dir", "r"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 100
+        while not (Path("r/tasks.csv").is_file() and Path("r/tasks.csv").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert state("r") == "interrupted"
+    assert rows("r")
+    assert zipfile.is_zipfile("r/model.zip")
+    assert "interrupted after" in out
+    assert "what changed" in out
+    assert "tensorboard --logdir r" in out
+
+
+def test_divergence_is_said_in_one_sentence(capsys: Captured) -> None:
+    words = ["--agent", "ppo", "--agent.learning-rate", "1e30", "--agent.max-grad-norm", "1e30"]
+    assert train.main([*TINY, *words, "--run-dir", "r"]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("train.py: training diverged before step ")
+    assert shown.err.count("\n") == 1
+    assert state("r") == "failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--env CartPole", ["'CartPole'", "'CartPole-v1'"]),
+        ("--env ALE/Pong-v5", ["ALE/Pong-v5", "pip install"]),
+        ("--env nosuchmodule:Foo-v0", ["nosuchmodule"]),
+        ("--env Blackjack-v1 --agent ppo", ["Tuple", "not supported"]),
+        ("--agent sac", ["sac needs Box", "CartPole-v1"]),
+        ("--agent dqn --env Pendulum-v1", ["dqn needs Discrete", "Pendulum-v1"]),
+        ("--agent sac --env Pendulum-v1 --agent.ent-coef banana", ["'banana'"]),
+        ("--agent sac --env Pendulum-v1 --agent.ent-coef auto_0", ["ent_coef"]),
+        ("--agent sac --env Pendulum-v1 --agent.buffer-size 1e15", ["agent sac cannot be made"]),
+        ("--network cnn", ["cnn needs images"]),
+        ("--schedule friction --env CartPole-v1", ["mujoco_friction", "CartPole-v1", "HalfCheetah-v5"]),
+        ("--schedule permuted --env Pendulum-v1", ["action_permutation", "Pendulum-v1"]),
+        ("--schedule drift.yaml", ["observation_permutation cannot drift"]),
+        ("--schedule drift.yaml --verify", ["observation_permutation cannot drift"]),
+        ("--agent dqn --reset redo --reset.networks actor", ["ReDo would act on nothing", "critic"]),
+        ("--device banana", ["--device", "'banana'"]),
+        ("--device cuda:99", ["--device", "cuda:99", "cpu or auto"]),
+        ("--run-dir file", ["--run-dir file is a file"]),
+        ("--run-dir file/r", ["--run-dir file/r"]),
+        ("--run-dir .", ["--run-dir .", "something else than a run"]),
+        ("--reset rdo --help", ["'rdo'", "'redo'"]),
+        ("--config list.yaml", ["list.yaml", "name: value"]),
+        ("--config twice.yaml", ["twice.yaml", "line 2", "'env'"]),
+        ("--no-such 3", ["--no-such"]),
+        ("ppo", ["'ppo' is no flag"]),
+    ],
+)
+def test_mistakes_end_in_one_sentence_and_leave_nothing_behind(
+    words: str, expected: list[str], capsys: Captured
+) -> None:
+    Path("file").write_text("")
+    Path("drift.yaml").write_text("kind: drift\nperiod: 32\nchanges: {observation_permutation: {}}\n")
+    Path("list.yaml").write_text("- a\n")
+    Path("twice.yaml").write_text("env: CartPole-v1\nenv: Pendulum-v1\n")
+    before = sorted(Path().rglob("*"))
+    # A short run, should the mistake not be noticed.
+    assert train.main([*words.split(), "--steps", "64"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("train.py: error: ")
+    assert shown.err.endswith((".\n", "?\n"))
+    assert shown.err.count("\n") == 1
+    assert all(word in shown.err for word in expected), shown.err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(capsys: Captured) -> None:
+    assert train.main([*TINY, "--steps", "64", "--run-dir", "r"]) == 0
+    assert train.main([*TINY, "--steps", "64", "--seed", "4", "--run-dir", "r"]) == 2
+    assert "another configuration" in capsys.readouterr().err
+    assert files.read(Path("r/config.yaml"))["seed"] == 3
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--reset", "redo", "--help"], ["--agnet", "x", "-h"]])
+def test_help_ends_well(words: list[str], capsys: Captured) -> None:
+    assert train.main(words) == 0
+    assert "--" in capsys.readouterr().out
+
+
+def test_the_process_reports_its_mistakes() -> None:
+    done = run("--agent", "pp", env={**os.environ, "COLUMNS": "40"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("train.py: error: --agent: there is no agent 'pp'; choose from ppo, sac")
+    assert done.stderr.count("\n") == 1
+
+
+def test_notes_before_the_run(capsys: Captured) -> None:
+    words = ["--steps", "100", "--schedule.period", "50", "--run-dir", "r"]
+    assert train.main([*TINY, *words]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "100 steps are rounded up to 128" in shown
+    assert "--schedule.period 64 would not" in shown
