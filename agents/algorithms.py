@@ -24,7 +24,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Gt(0), Le(10**9)]
-StepSize = Annotated[float, Gt(0), Le(1)]
+StepSize = Annotated[float, Gt(0), Le(1e30)]  # beyond that, float32 overflows inside the optimiser
 
 
 @dataclass

@@ -79,7 +79,9 @@ def find_problem(hint: Any, value: Any) -> str | None:
         return f"must be true or false, not {value!r}"
     if hint is int and (not isinstance(value, int) or isinstance(value, bool)):
         return f"must be a whole number, not {value!r}"
-    if hint is float and (not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value)):
+    if hint is float and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+        return f"must be a number, not {value!r}"
+    if hint is float and not math.isfinite(value):
         return f"must be a finite number, not {value!r}"
     if hint is str and not isinstance(value, str):
         return f"must be a text, not {value!r}"
