@@ -10,9 +10,9 @@
 | rollout start | periodic resets, resets at a switch | nothing stands between a rollout and its own update |
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,10 +21,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from agents.hooks import OptimizerHooks
+from agents.interventions import Intervention, Moment, ResetEvent
 from agents.layers import Layer, Network
 from agents.sb3 import Batch, activations, penalties_reach, read_networks, sample_batch
-from regularizers.base import Regularizer
-from resets.base import Intervention, Moment, Reset, ResetEvent
 
 
 class Plasticity(BaseCallback):
@@ -79,45 +78,38 @@ class Plasticity(BaseCallback):
         """Forget what another model has left behind in the interventions."""
         self._last_model = self.model
         self._counters = {"rollouts": 0, "task": None, "gradient_steps": []}
-        self._generators = {}
+        self._generators, self._batch, self.task = {}, None, 0
         for intervention in self.interventions:
             intervention.state = {}
 
     def _listen(self, optimizer: torch.optim.Optimizer, index: int) -> OptimizerHooks:
         """Hook penalties and per-step resets to one optimiser; those that do not concern it cost nothing."""
         own = [network for network in self.networks if network.optimizer is optimizer]
-        penalised = [
-            (regularizer, network)
-            for regularizer in self.interventions
-            if isinstance(regularizer, Regularizer)
-            for network in own
-            if regularizer.strength > 0 and regularizer.acts_on(network) and network.layers
-        ]
-
-        params = list({param.tensor: None for _, network in penalised for param in network.params()})
-
-        def add_penalties(optimizer: torch.optim.Optimizer) -> None:
-            terms: list[Tensor] = []
-            for regularizer, network in penalised:
-                term = regularizer.strength * regularizer.penalty(network)
-                self.penalties[type(regularizer).__name__.lower(), network.name] = term.detach()
-                terms.append(term)
-            gradients = torch.autograd.grad(torch.stack(terms).sum(), params, allow_unused=True)
-            for param, gradient in zip(params, gradients, strict=True):
-                param.grad = gradient
-
+        penalties = [(item, net) for _, item in self._using("loss_term") for net in own if item.acts_on(net)]
+        params = list({param.tensor: None for _, network in penalties for param in network.params()})
         stepwise = [
-            (number, reset, [network for network in own if reset.acts_on(network)])
-            for number, reset in self._numbered_resets()
-            if type(reset).after_step is not Reset.after_step
+            (number, item, [network for network in own if item.acts_on(network)])
+            for number, item in self._using("after_step")
         ]
+
+        def add_loss_terms(optimizer: torch.optim.Optimizer) -> None:
+            terms: list[Tensor] = []
+            for item, network in penalties:
+                term = item.loss_term(network)
+                if term is not None:
+                    self.penalties[type(item).__name__.lower(), network.name] = term.detach()
+                    terms.append(term)
+            if terms:
+                gradients = torch.autograd.grad(torch.stack(terms).sum(), params, allow_unused=True)
+                for param, gradient in zip(params, gradients, strict=True):
+                    param.grad = gradient
 
         def count_and_reset(optimizer: torch.optim.Optimizer) -> None:
             self._counters["gradient_steps"][index] += 1
-            for number, reset, networks in stepwise:
-                self._report(reset, reset.after_step(networks, self._generators[number]))
+            for number, item, networks in stepwise:
+                self._report(item, item.after_step(networks, self._generators[number]))
 
-        return OptimizerHooks(optimizer, add_penalties if penalised else None, after_step=count_and_reset)
+        return OptimizerHooks(optimizer, add_loss_terms if penalties else None, after_step=count_and_reset)
 
     def _on_rollout_start(self) -> None:
         moment = Moment(
@@ -127,9 +119,9 @@ class Plasticity(BaseCallback):
             switched=self._counters["task"] is not None and self.task != self._counters["task"],
             activations=self._activations,
         )
-        for number, reset in self._numbered_resets():
-            networks = [network for network in self.networks if reset.acts_on(network)]
-            self._report(reset, reset.between_rollouts(networks, moment, self._generators[number]))
+        for number, item in self._using("between_rollouts"):
+            networks = [network for network in self.networks if item.acts_on(network)]
+            self._report(item, item.between_rollouts(networks, moment, self._generators[number]))
         self._batch = None
         self._counters["task"] = self.task
         self._counters["rollouts"] += 1
@@ -141,15 +133,15 @@ class Plasticity(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         # An on-policy buffer is emptied before the next rollout starts; a replay buffer is read when it is needed.
-        if self._numbered_resets() and hasattr(self.model, "rollout_buffer"):
+        if self._using("between_rollouts") and hasattr(self.model, "rollout_buffer"):
             self._batch = self._sample()
 
     def _on_training_end(self) -> None:
         self._detach()
 
-    def _numbered_resets(self) -> list[tuple[int, Reset]]:
-        """The resets, each with the number of its generator."""
-        return [(number, item) for number, item in enumerate(self.interventions) if isinstance(item, Reset)]
+    def _using(self, moment: Literal["loss_term", "after_step", "between_rollouts"]) -> list[tuple[int, Intervention]]:
+        """The interventions that implement a moment, each with the number of its generator."""
+        return [(number, item) for number, item in enumerate(self.interventions) if item.uses(moment)]
 
     def _sample(self) -> Batch | None:
         # A generator made from the step rather than one that is kept: nothing to save, and the same after a resume.
@@ -159,15 +151,12 @@ class Plasticity(BaseCallback):
         self._batch = self._batch or self._sample()
         return activations(self.model, network.hidden, self._batch) if self._batch else {}
 
-    def _report(self, reset: Reset, events: Any) -> None:
+    def _report(self, source: Intervention, events: Iterable[ResetEvent]) -> None:
+        """Tell the listeners what an intervention has done."""
         for event in events:
-            self.emit(reset, event)
-
-    def emit(self, source: Reset, event: ResetEvent) -> None:
-        """Tell the listeners of an event."""
-        entry = {"step": self.num_timesteps, "task": self.task, "method": type(source).__name__, **asdict(event)}
-        for listener in self.listeners:
-            listener(entry)
+            entry = {"step": self.num_timesteps, "task": self.task, "method": type(source).__name__, **asdict(event)}
+            for listener in self.listeners:
+                listener(entry)
 
     def check(self, model: BaseAlgorithm) -> list[Network]:
         """Refuse, with a ValueError, what would silently do nothing on this model; returns the model's networks."""
@@ -181,7 +170,7 @@ class Plasticity(BaseCallback):
                     f"{name} would act on nothing: its networks are {intervention.networks}, {algorithm} has {present}."
                 )
             unreached = [network.name for network in own if not penalties_reach(model, network)]
-            if isinstance(intervention, Regularizer) and unreached:
+            if intervention.uses("loss_term") and unreached:
                 raise ValueError(
                     f"{name} cannot reach the {unreached[0]} of {algorithm}, which is moved without its optimiser."
                 )

@@ -1,4 +1,4 @@
-"""What all regularisers share: a penalty on the weights, added to the loss with a strength."""
+"""What all regularisers share: a penalty, added to the loss with a strength."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,8 +6,8 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor
 
+from agents.interventions import Intervention
 from agents.layers import Network
-from resets.base import Intervention
 
 
 @dataclass
@@ -20,3 +20,7 @@ class Regularizer(Intervention):
     def penalty(self, network: Network) -> Tensor:
         """The penalty of one network, a scalar that can be differentiated; without the factor `strength`."""
         raise NotImplementedError
+
+    def loss_term(self, network: Network) -> Tensor | None:
+        """The penalty times its strength; nothing at all for a strength of zero or a network without layers."""
+        return self.strength * self.penalty(network) if self.strength > 0 and network.layers else None

@@ -1,6 +1,7 @@
 """Resets: whatever overwrites weights. One file a method; to add one, add its file and its line here."""
 
-from resets.base import Moment, Reset, ResetEvent, TimedReset
+from agents.interventions import Moment, ResetEvent
+from resets.base import Reset, TimedReset
 from resets.full import Full
 from resets.redo import ReDo
 from resets.shrink_perturb import ShrinkPerturb

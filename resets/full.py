@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Gt
 
+from agents.interventions import ROLES, Moment, ResetEvent
 from agents.layers import Network, Param
 from configs.settings import SettingError
-from resets.base import ROLES, Moment, ResetEvent, TimedReset
+from resets.base import TimedReset
 
 
 @dataclass

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Lt
 
+from agents.interventions import Moment, ResetEvent
 from agents.layers import Network, reinitialize_units
 from metrics.units import dormancy_score
-from resets.base import Moment, ResetEvent, TimedReset
+from resets.base import TimedReset
 
 
 @dataclass

@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Le
 
+from agents.interventions import Moment, ResetEvent
 from agents.layers import Network
-from resets.base import Moment, ResetEvent, TimedReset
+from resets.base import TimedReset
 
 
 @dataclass

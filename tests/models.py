@@ -13,8 +13,8 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
+from agents.interventions import Intervention
 from agents.plasticity import Plasticity
-from resets.base import Intervention
 
 
 class Noise(gym.Env[Any, Any]):

@@ -14,10 +14,10 @@ import pytest
 import torch
 from tyro._docstrings import get_field_docstring
 
+from agents.interventions import Intervention
 from agents.plasticity import Plasticity
 from regularizers import REGULARIZERS, Spectral
 from resets import RESETS, Full, ReDo, ShrinkPerturb
-from resets.base import Intervention
 from tests.models import STEPS, make, plain_weights, train, weights
 
 
