@@ -46,6 +46,23 @@ def walk(env: NonStationary, steps: int) -> list[dict]:
     return rows
 
 
+@pytest.mark.parametrize("boundary", ["immediate", "next_reset", "truncate"])
+def test_each_transition_tells_the_task_of_the_next(boundary: str) -> None:
+    rows = walk(pendulum(boundary, period=7), 60)
+    assert [row["next_task"] for row in rows[:-1]] == [row["task"] for row in rows[1:]]
+
+
+def test_only_an_episode_that_a_switch_ends_is_marked_as_cut_short() -> None:
+    # Episodes of 10 steps, tasks of 14: the other ends are the time limit's.
+    rows = walk(pendulum("truncate", period=14), 84)
+    ends = {t: row.get("cut_short", False) for t, row in enumerate(rows) if row["truncated"]}
+    assert {t for t, cut in ends.items() if cut} == {13, 27, 41, 55, 69, 83}
+    assert not any(row.get("cut_short") for row in walk(pendulum("immediate"), 60))
+    both = walk(pendulum("truncate", period=10), 20)
+    assert [t for t, row in enumerate(both) if row["truncated"]] == [9, 19]
+    assert not any(row.get("cut_short") for row in both)
+
+
 def test_immediate_switches_in_mid_episode() -> None:
     rows = walk(pendulum("immediate"), 30)
     assert [row["mass"] for row in rows] == [1 + t // 7 for t in range(30)]
