@@ -45,7 +45,7 @@ class Run(Settings):
     """Gymnasium id of the environment."""
 
     steps: Annotated[int, Gt(0)] = 100_000
-    """Environment steps in all, over all parallel environments, rounded up to whole rollouts; a benchmark sets its own."""
+    """Environment steps in all, over all environments, rounded up to whole rollouts; a benchmark sets its own."""
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Seed of the agent, the environments and the schedule; interventions draw from generators of their own."""
