@@ -27,6 +27,7 @@ from recording.console import ProgressBar, make_console, print_effects, print_ta
 from recording.directory import RunDirectory, State, default_path
 from recording.recorder import Recorder
 from recording.tensorboard import Curves
+from resets import TimedReset
 
 
 class DivergedError(Exception):
@@ -105,6 +106,7 @@ def train(config: Config, console: Console) -> int:
         ) from error
     finally:
         bar.close()
+        plasticity.close()
         recorder.close()
         model.save(directory.model)
         curves.close()
@@ -127,9 +129,22 @@ def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
         warnings.filterwarnings("ignore", message="You are trying to run .* on the GPU")
         model = config.agent.build(env, config.network, config.run.seed, config.run.device)
     with usage_errors():
+        check_times(config, tasks)
         plasticity = Plasticity(*config.resets.values(), *config.regularizers.values(), seed=config.run.seed)
         plasticity.check(model)
     return tasks, env, model, plasticity
+
+
+def check_times(config: Config, tasks: Tasks) -> None:
+    """Refuse resets whose time would never come in this run."""
+    steps, switch = config.run.steps, tasks.next_switch(0)
+    for name, reset in config.resets.items():
+        if not isinstance(reset, TimedReset):
+            continue
+        if reset.when == "switch" and (switch is None or switch >= steps):
+            raise ValueError(f"reset {name} waits for a switch, but in {steps:,} steps of this schedule there is none")
+        if reset.when == "periodic" and reset.unit == "env_steps" and reset.every >= steps:
+            raise ValueError(f"reset {name} fires every {reset.every:,} steps, but the run has {steps:,} only")
 
 
 def check(config: Config) -> list[Effect]:

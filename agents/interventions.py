@@ -27,8 +27,8 @@ class Moment:
         rollouts: rollouts collected so far.
         gradient_steps: for each optimiser the steps it has taken.
         switched: whether the task has changed since the last such moment.
-        activations: the outputs of a network's hidden units on recent observations, `[samples, units]` a layer;
-            empty while no observation has been collected.
+        activations: the outputs of a network's hidden units on observations of the last rollout, or drawn from the
+            replay buffer, `[samples, units]` a layer; empty while there are none.
     """
 
     env_steps: int

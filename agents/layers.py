@@ -166,12 +166,14 @@ class Network:
         role: what it is for.
         layers: from input to output; several heads where there are several outputs.
         free: parameters that belong to no unit, such as a Gaussian policy's `log_std`.
+        inputs: scale and offset of a normalisation of the inputs, before any layer.
     """
 
     name: str
     role: Role
     layers: list[Layer]
     free: list[Param] = field(default_factory=list)
+    inputs: list[Param] = field(default_factory=list)
 
     @property
     def hidden(self) -> list[Layer]:
@@ -184,8 +186,8 @@ class Network:
         return next((param.optimizer for param in self.params() if param.optimizer), None)
 
     def params(self) -> list[Param]:
-        """All parameters, layer by layer, the free ones last."""
-        return [*(param for layer in self.layers for param in layer.params()), *self.free]
+        """All parameters, from the inputs layer by layer to the outputs, the free ones last."""
+        return [*self.inputs, *(param for layer in self.layers for param in layer.params()), *self.free]
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ class Plasticity(BaseCallback):
     Args:
         interventions: in the order in which they fire.
         seed: of the interventions' own random generators; the agent's random stream is never touched.
-        batch_size: how many recent observations activations are measured on.
+        batch_size: how many observations activations are measured on: of the last rollout, or of the replay buffer.
 
     Attributes:
         networks: the model as networks of layers, once learning has started.
@@ -60,7 +60,7 @@ class Plasticity(BaseCallback):
         self._pending: dict[str, Any] | None = None
 
     def _on_training_start(self) -> None:
-        self._detach()
+        self.close()
         self.networks = self.check(self.model)
         if self.model is not self._last_model:
             self._start_anew()
@@ -137,7 +137,13 @@ class Plasticity(BaseCallback):
             self._batch = self._sample()
 
     def _on_training_end(self) -> None:
-        self._detach()
+        self.close()
+
+    def close(self) -> None:
+        """Take all hooks off the model; SB3 does not say when learning has been interrupted, so its caller must."""
+        for hooks in self._hooks:
+            hooks.remove()
+        self._hooks = []
 
     def _using(self, moment: Literal["loss_term", "after_step", "between_rollouts"]) -> list[tuple[int, Intervention]]:
         """The interventions that implement a moment, each with the number of its generator."""
@@ -167,7 +173,8 @@ class Plasticity(BaseCallback):
             if not own:
                 present = ", ".join(network.name for network in networks)
                 raise ValueError(
-                    f"{name} would act on nothing: its networks are {intervention.networks}, {algorithm} has {present}."
+                    f"{name} would act on nothing: with networks {intervention.networks} there is nothing for it in "
+                    f"{algorithm}, which has {present}."
                 )
             unreached = [network.name for network in own if not penalties_reach(model, network)]
             if intervention.uses("loss_term") and unreached:
@@ -175,11 +182,6 @@ class Plasticity(BaseCallback):
                     f"{name} cannot reach the {unreached[0]} of {algorithm}, which is moved without its optimiser."
                 )
         return networks
-
-    def _detach(self) -> None:
-        for hooks in self._hooks:
-            hooks.remove()
-        self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly: counters, generators, what each intervention remembers."""

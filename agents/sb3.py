@@ -3,7 +3,7 @@
 `read_networks(model)` finds, in any SB3 or sb3-contrib model built of linear and convolutional layers, which layer
 feeds which (through flattening, concatenation, shared extractors and several heads), the optimiser that owns each
 parameter, its target copy and the initialiser it was born with. `forward` runs all networks on a batch without drawing
-a random number, `sample_batch` takes recent observations out of whichever buffer the algorithm has.
+a random number, `sample_batch` takes observations out of whichever buffer the algorithm has.
 """
 
 import math
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class Batch:
 
 
 def sample_batch(model: BaseAlgorithm, size: int, rng: np.random.Generator) -> Batch | None:
-    """Draw recent observations and actions from the rollout or replay buffer; None while it is empty.
+    """Draw observations and actions from the last rollout or the whole replay buffer; None while there are none.
 
     On-policy algorithms empty their buffer before the next rollout starts: call this at the end of a rollout.
 
@@ -223,13 +224,15 @@ class _Reader:
             found, opened = self.chain(f"{name}.{key}", [part], [])
             layers += found
             feeds += [_Feed(feed.layer, start + feed.start, feed.block) for feed in opened]
-            start += int(getattr(part, "features_dim", 0)) or math.prod(space[key].shape)
+            start += int(getattr(part, "features_dim", 0)) or get_flattened_obs_dim(space[key])
+        if start != module.features_dim:
+            raise UnreadableModelError(f"{type(module).__name__} does not simply concatenate its observations' parts.")
         return layers, feeds
 
     def network(self, name: str, role: Role, layers: list[Layer]) -> Network:
-        """A network of these layers, with the input normalisations met since the last one as free parameters."""
-        free, self.inputs = self.inputs, []
-        return Network(name, role, layers, free)
+        """A network of these layers, with the input normalisations met since the last one."""
+        inputs, self.inputs = self.inputs, []
+        return Network(name, role, layers, inputs=inputs)
 
     def check_complete(self) -> None:
         """Every trained parameter must have been seen: one left out would silently escape resets and penalties."""

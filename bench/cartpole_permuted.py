@@ -34,8 +34,8 @@ ARMS = {
 }
 
 
-def run(cell: tuple[str, int, list[str]]) -> RunDirectory:
-    """Train one cell; returns its directory."""
+def run(cell: tuple[str, int, list[str]]) -> RunDirectory | None:
+    """Train one cell; returns its directory, or None where it failed."""
     arm, seed, more = cell
     flags = [*ARMS[arm], "--seed", str(seed), *more]
     directory = RunDirectory(ROOT / default_path(parse(flags)))
@@ -43,7 +43,7 @@ def run(cell: tuple[str, int, list[str]]) -> RunDirectory:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     status = subprocess.run(command, check=False, env=environment).returncode
     print(f"{arm}, seed {seed}: {'done' if status == 0 else f'failed with status {status}'}", flush=True)
-    return directory
+    return directory if status == 0 else None
 
 
 def row(arm: str, directories: list[RunDirectory]) -> str:
@@ -51,7 +51,7 @@ def row(arm: str, directories: list[RunDirectory]) -> str:
     runs = [directory.read_tasks() for directory in directories]
     tasks = range(min(len(rows) for rows in runs))
     ends = [[rows[task]["return_end"] for task in tasks] for rows in runs]
-    later = [statistics.mean(end[2:]) for end in ends]
+    later = [statistics.mean(end[2:] or end) for end in ends]
     dormant = statistics.mean(rows[-1]["dormant"] for rows in runs)
     rank = statistics.mean(rows[-1]["effective_rank"] for rows in runs)
     cells = [f"{statistics.mean(end[task] for end in ends):.0f}" for task in tasks]
@@ -71,9 +71,10 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         directories = list(pool.map(run, cells))
     by_arm = {
-        arm: [found for cell, found in zip(cells, directories, strict=True) if cell[0] == arm] for arm in options.arms
+        arm: [found for cell, found in zip(cells, directories, strict=True) if cell[0] == arm and found]
+        for arm in options.arms
     }
-    tasks = min(len(found.read_tasks()) for found in directories)
+    tasks = min((len(found.read_tasks()) for found in directories if found), default=0)
     found = versions()
     print(
         f"\nReturn of the last 20 episodes of each task, mean over seeds {', '.join(map(str, options.seeds))}; "
@@ -84,7 +85,8 @@ def main() -> None:
     print(f"| arm | {' | '.join(columns)} |")
     print("|---|" + "---:|" * (tasks + 3))
     for arm, runs in by_arm.items():
-        print(row(arm, runs))
+        print(row(arm, runs) if runs else f"| {arm} | every run of it failed |")
+    sys.exit(any(found is None for found in directories))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ numbers from nowhere but generators of its own, so that measuring leaves the run
 import csv
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -110,10 +110,10 @@ class Recorder(BaseCallback):
         self.on_task = on_task
         self.rows: list[TaskRow] = []
         self.task = 0
-        self.returns = TaskReturns()
-        self.resets: Counter[str] = Counter()
         self.new_resets: Counter[str] = Counter()
-        self._start = 0
+        self._returns: dict[int, TaskReturns] = defaultdict(TaskReturns)
+        self._resets: dict[int, Counter[str]] = defaultdict(Counter)
+        self._starts: dict[int, int] = {0: 0}
         self._measured = 0
         self._measures: Measures = {}
         self._batch: Batch | None = None
@@ -149,12 +149,19 @@ class Recorder(BaseCallback):
 
     def _on_step(self) -> bool:
         for index, info in enumerate(self.locals["infos"]):
+            task = info.get("task", 0)
+            self._starts.setdefault(task, self.num_timesteps - self.training_env.num_envs)
             if "switch" in info:
                 self._write_event({"event": "switch", "env": index, **info["switch"]})
             # The return of an episode that the switch cut short says nothing of how good the agent is.
-            if "episode" in info and info.get("task", 0) == self.task and not info.get("cut_short"):
-                self.returns.add(float(info["episode"]["r"]))
+            if "episode" in info and not info.get("cut_short"):
+                self._returns[task].add(float(info["episode"]["r"]))
         return True
+
+    @property
+    def returns(self) -> TaskReturns:
+        """The episodes of the current task so far."""
+        return self._returns[self.task]
 
     def _on_rollout_end(self) -> None:
         if hasattr(self.model, "rollout_buffer"):
@@ -163,12 +170,13 @@ class Recorder(BaseCallback):
     def _on_rollout_start(self) -> None:
         task = self._task_now()
         if task != self.task:
-            self._finish_task(task)
+            self._finish_tasks(before=task)
+            self.task = task
         elif self.num_timesteps - self._measured >= self.measure_every:
             self.measure()
 
     def _on_training_end(self) -> None:
-        self._finish_task(self.task)
+        self._finish_tasks(before=self._task_now() + 1)
         self.close()
 
     def close(self) -> None:
@@ -181,12 +189,12 @@ class Recorder(BaseCallback):
         self._hooks = []
 
     def _task_now(self) -> int:
-        """The task that the next step belongs to, as the environments last reported it."""
+        """The task of the next step; the earliest, where environments wait for a reset of their own to enter it."""
         infos: list[dict[str, int]] = self.locals.get("infos") or [{}]
-        return max(info.get("next_task", 0) for info in infos)
+        return min(info.get("next_task", 0) for info in infos)
 
     def measure(self) -> Measures:
-        """Measure every network on recent observations and write the curves."""
+        """Measure every network on observations of the last rollout or the replay buffer, and write the curves."""
         batch = self._batch or self._sample()
         self._batch = None
         self._measured = self.num_timesteps
@@ -210,29 +218,34 @@ class Recorder(BaseCallback):
             found["effective_rank"] = effective_rank(hidden[network.hidden[-1]])
         return found
 
-    def _finish_task(self, next_task: int) -> None:
-        row = TaskRow(
-            task=self.task,
-            start=self._start,
-            end=self.num_timesteps,
-            change=self.describe(self.task),
-            returns=self.returns,
-            measures=self.measure(),
-            resets=self.resets,
-        )
-        self.rows.append(row)
+    def _finish_tasks(self, before: int) -> None:
+        """Write a row for each task up to `before`; several may have begun and ended within one long rollout."""
+        measures = self.measure()
+        for task in sorted(task for task in self._starts if task < before):
+            following = [start for other, start in self._starts.items() if other > task]
+            row = TaskRow(
+                task=task,
+                start=self._starts.pop(task),
+                end=min(following, default=self.num_timesteps),
+                change=self.describe(task),
+                returns=self._returns.pop(task, TaskReturns()),
+                measures=measures,
+                resets=self._resets.pop(task, Counter()),
+            )
+            self._write_row(row)
+
+    def _write_row(self, row: TaskRow) -> None:
         flat = row.flat()
         writer = csv.DictWriter(self._tasks, list(flat), restval="")
-        if len(self.rows) == 1:
+        if not self.rows:
             writer.writeheader()
         writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in flat.items()})
-        self.curves.task(self.num_timesteps, row.task, row.returns.mean, row.returns.at_end)
+        self.rows.append(row)
+        self.curves.task(row.end, row.task, row.returns.mean, row.returns.at_end)
         self.on_task(row)
-        self.task, self._start = next_task, self.num_timesteps
-        self.returns, self.resets = TaskReturns(), Counter()
 
     def _on_event(self, event: dict[str, Any]) -> None:
-        self.resets[event["what"]] += event["count"]
+        self._resets[event["task"]][event["what"]] += event["count"]
         self.new_resets[event["what"]] += event["count"]
         self._write_event({"event": "reset", **event})
 

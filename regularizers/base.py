@@ -22,5 +22,9 @@ class Regularizer(Intervention):
         raise NotImplementedError
 
     def loss_term(self, network: Network) -> Tensor | None:
-        """The penalty times its strength; nothing at all for a strength of zero or a network without layers."""
-        return self.strength * self.penalty(network) if self.strength > 0 and network.layers else None
+        """The penalty times its strength; nothing at all for a strength of zero."""
+        return self.strength * self.penalty(network) if self.strength > 0 else None
+
+    def acts_on(self, network: Network) -> bool:
+        """Networks with layers."""
+        return super().acts_on(network) and bool(network.layers)

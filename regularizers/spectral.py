@@ -66,7 +66,9 @@ class Spectral(Regularizer):
             if u is None:
                 u = torch.linalg.svd(matrix, full_matrices=False).U[..., 0]
             v = normalize((matrix.mT @ u.unsqueeze(-1)).squeeze(-1), dim=-1)
-            u = normalize((matrix @ v.unsqueeze(-1)).squeeze(-1), dim=-1)
+            image = (matrix @ v.unsqueeze(-1)).squeeze(-1)
+            # A matrix of zeros has no direction; once it has one again, the old vector finds it, a zero never would.
+            u = torch.where((image != 0).any(dim=-1, keepdim=True), normalize(image, dim=-1), u)
             self.state[key] = u
         return (u * (matrix @ v.unsqueeze(-1)).squeeze(-1)).sum(dim=-1)
 

@@ -4,7 +4,8 @@ With `when: switch` and `parts: all` this is the re-initialised agent that a con
 replay buffer and a period it is the remedy of Nikishin et al., "The Primacy Bias in Deep Reinforcement Learning", ICML
 2022, arXiv 2205.07802 (SAC: everything every 2e5 environment steps, buffer kept; other agents: the last layers).
 Target networks are copied from the networks they follow, the entropy coefficient starts again, running statistics of
-observations stay. An on-policy agent keeps nothing of what it has learnt.
+observations stay, and so does the exploration rate that DQN has come down to. An on-policy agent keeps nothing of what
+it has learnt.
 """
 
 from collections.abc import Iterator
@@ -35,9 +36,9 @@ class Full(TimedReset):
     """What `every` counts: steps of the network's own optimiser, steps in the environment, or rollouts."""
 
     parts: Literal["all", "actor", "critic", "head", "body", "moments"] = "all"
-    """all: every weight and moment. actor, critic: those of one role. head: only output layers (and a policy's
-    log_std). body: all but them. moments: only the optimiser's statistics, weights stay. Combine with `networks`:
-    head and actor together are the actor's last layer."""
+    """all: every weight and moment, and SAC's temperature. actor, critic: those of one role. head: only output layers
+    (and a policy's log_std). body: all other layers. moments: only the optimiser's statistics, weights stay. Combine
+    with `networks`: head and actor together are the actor's last layer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,8 +46,8 @@ class Full(TimedReset):
             raise SettingError(self, "parts", f"must be {self.networks} or all while networks is {self.networks}")
 
     def acts_on(self, network: Network) -> bool:
-        """Whether `networks` and `parts` both include this one."""
-        return super().acts_on(network) and network.role in ROLES.get(self.parts, ROLES["all"])
+        """Networks of which `networks` and `parts` name something."""
+        return super().acts_on(network) and bool(self.chosen(network))
 
     def between_rollouts(
         self, networks: list[Network], moment: Moment, generator: torch.Generator
@@ -63,10 +64,9 @@ class Full(TimedReset):
 
     def chosen(self, network: Network) -> list[Param]:
         """The parameters of `network` that the setting `parts` names."""
-        heads = {param for layer in network.layers if layer.is_head for param in layer.params()}
-        is_head = heads | set(network.free)
-        if self.parts == "head":
-            return [param for param in network.params() if param in is_head]
-        if self.parts == "body":
-            return [param for param in network.params() if param not in is_head]
-        return network.params()
+        heads = [param for layer in network.layers if layer.is_head for param in layer.params()] + network.free
+        if self.parts in ("head", "body"):
+            if network.role == "temperature":
+                return []
+            return heads if self.parts == "head" else [param for param in network.params() if param not in heads]
+        return network.params() if network.role in ROLES.get(self.parts, ROLES["all"]) else []

@@ -32,6 +32,10 @@ class ReDo(TimedReset):
     """What happens to the optimiser's statistics of the overwritten weights. zero: as in the paper's code; with Adam's
     default betas their next steps are then 3 to 6 times the learning rate, since its step count goes on."""
 
+    def acts_on(self, network: Network) -> bool:
+        """Networks with hidden units."""
+        return super().acts_on(network) and bool(network.hidden)
+
     def between_rollouts(
         self, networks: list[Network], moment: Moment, generator: torch.Generator
     ) -> Iterator[ResetEvent]:

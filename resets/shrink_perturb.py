@@ -19,6 +19,7 @@ from annotated_types import Ge, Le
 
 from agents.interventions import Moment, ResetEvent
 from agents.layers import Network
+from configs.settings import SettingError
 from resets.base import TimedReset
 
 
@@ -39,6 +40,18 @@ class ShrinkPerturb(TimedReset):
     moments: Literal["keep", "zero"] = "keep"
     """What happens to the optimiser's statistics: kept, as in the papers, or dropped together with the step count."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.when == "gradient_step":
+            if self.shrink < 0.9:
+                raise SettingError(self, "shrink", f"must be at least 0.9 at every gradient step, not {self.shrink:g}")
+            if self.moments == "zero":
+                raise SettingError(self, "moments", "must be keep at every gradient step, not zero")
+
+    def acts_on(self, network: Network) -> bool:
+        """Networks with layers: a policy's log_std and SAC's temperature stay."""
+        return super().acts_on(network) and bool(network.layers)
+
     def between_rollouts(
         self, networks: list[Network], moment: Moment, generator: torch.Generator
     ) -> Iterator[ResetEvent]:
@@ -49,8 +62,7 @@ class ShrinkPerturb(TimedReset):
             self.mix(network, generator)
             for param in network.params():
                 param.sync_target()
-            if network.layers:
-                yield ResetEvent(network.name, "all", "networks", 1, self.why())
+            yield ResetEvent(network.name, "all", "networks", 1, self.why())
 
     def after_step(self, networks: list[Network], generator: torch.Generator) -> Iterator[ResetEvent]:
         """The soft form; target networks follow by themselves. Leaves no event: it would be one at every step."""

@@ -1,9 +1,15 @@
 """Settings of all tests."""
 
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
+
+# The same examples at every run, so that a failure is due to a change; HYPOTHESIS_PROFILE=default explores.
+hypothesis.settings.register_profile("perennial", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "perennial"))
 
 # Small networks are slower with more threads, and results depend on their number.
 torch.set_num_threads(1)

@@ -22,8 +22,9 @@ class Noise(gym.Env[Any, Any]):
 
     def __init__(self, continuous: bool = False, dictionary: bool = False) -> None:
         image = spaces.Box(0, 255, (36, 36, 1), np.uint8)
-        vector = spaces.Box(-1, 1, (5,))
-        self.observation_space = spaces.Dict(image=image, vector=vector) if dictionary else image
+        # In alphabetical order, as Gymnasium has them: what comes before the image moves its columns.
+        parts = {"a": spaces.Discrete(4), "b": spaces.Box(-1, 1, (2, 3)), "image": image}
+        self.observation_space = spaces.Dict(parts) if dictionary else image
         self.action_space = spaces.Box(-1, 1, (2,)) if continuous else spaces.Discrete(3)
         self.observation_space.seed(0)
 

@@ -170,6 +170,43 @@ def test_an_interrupt_keeps_what_there_is() -> None:
     assert "tensorboard --logdir r" in out
 
 
+@pytest.mark.parametrize("period", [50, 100])
+def test_tasks_that_end_within_a_rollout_have_their_rows_and_all_their_episodes(period: int) -> None:
+    words = ["--agent.n-envs", "1", "--agent.n-steps", "128", "--agent.batch-size", "64", "--steps", "512"]
+    assert train.main([*TINY, *words, "--schedule.period", str(period), "--quiet", "--run-dir", "r"]) == 0
+    found = [(int(row["task"]), int(row["start"]), int(row["end"])) for row in rows("r")]
+    tasks = -(-512 // period)
+    assert found == [(task, task * period, min((task + 1) * period, 512)) for task in range(tasks)]
+    # CartPole gives 1 a step: whole episodes fill each task, but for those that a switch or the end has cut.
+    for row in rows("r"):
+        earned = float(row["return"]) * int(row["episodes"]) if row["episodes"] != "0" else 0.0
+        assert earned <= int(row["end"]) - int(row["start"])
+    assert sum(int(row["episodes"]) for row in rows("r")) >= 10
+
+
+def test_a_network_is_measured_before_a_switch_resets_it() -> None:
+    for arm in ("none", "full"):
+        assert train.main([*TINY, "--reset", arm, "--quiet", "--run-dir", f"runs/{arm}"]) == 0
+    plain, fresh = rows("runs/none"), rows("runs/full")
+    measured = [name for name in plain[0] if name.endswith(("weight_norm", "dormant", "effective_rank"))]
+    assert len(measured) > 4
+    assert [plain[0][name] for name in measured] == [fresh[0][name] for name in measured]
+    assert [plain[1][name] for name in measured] != [fresh[1][name] for name in measured]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--schedule.period 5000 --reset full", "reset full waits for a switch"),
+        ("--reset full --reset.when periodic --reset.every 5000", "fires every 5,000 steps, but the run has 192 only"),
+    ],
+)
+def test_a_reset_whose_time_never_comes_is_refused(words: str, expected: str, capsys: Captured) -> None:
+    assert train.main([*TINY, "--steps", "192", *words.split()]) == 2
+    assert expected in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_divergence_is_said_in_one_sentence(capsys: Captured) -> None:
     words = ["--agent", "ppo", "--agent.learning-rate", "1e30", "--agent.max-grad-norm", "1e30"]
     assert train.main([*TINY, *words, "--run-dir", "r"]) == 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.hooks import OptimizerHooks
 from agents.plasticity import Plasticity
@@ -70,6 +71,22 @@ def test_the_model_is_clean_once_learning_has_ended() -> None:
     before = plasticity.state_dict()["counters"]["gradient_steps"]
     model.learn(20, reset_num_timesteps=False)
     assert plasticity.state_dict()["counters"]["gradient_steps"] == before
+
+
+def test_an_interrupted_model_is_clean_once_the_callback_is_closed() -> None:
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == 100:
+                raise KeyboardInterrupt
+            return True
+
+    model, plasticity = make("ppo"), Plasticity(Spectral(1e-2))
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(128, callback=[plasticity, Stop()])
+    assert "zero_grad" in vars(model.policy.optimizer)
+    plasticity.close()
+    assert "zero_grad" not in vars(model.policy.optimizer)
+    assert not model.policy.optimizer._optimizer_step_post_hooks
 
 
 def test_saving_while_interventions_are_attached_and_loading(tmp_path: Any) -> None:
@@ -141,8 +158,10 @@ def test_resets_at_switches_fire_at_the_first_rollout_of_the_new_task() -> None:
 
 
 def test_what_would_do_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Full would act on nothing: its networks are actor, DQN has critic\."):
+    with pytest.raises(ValueError, match=r"Full would act on nothing: .* nothing for it in DQN"):
         train("dqn", Full(networks="actor"))
+    with pytest.raises(ValueError, match="ReDo would act on nothing"):
+        train("ppo-cnn", ReDo(networks="actor"), steps=16)
     with pytest.raises(ValueError, match="Spectral cannot reach the actor of TRPO"):
         train("trpo", Spectral(1e-3), steps=64)
     train("trpo", Spectral(1e-3, networks="critic"), ReDo(every=1), steps=64)

@@ -4,10 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
 from agents.layers import Layer, Network
@@ -192,6 +195,18 @@ def test_a_batch_is_made_of_distinct_stored_observations(kind: str) -> None:
     assert len(torch.unique(batch.observations, dim=0)) > 28
     known = in_buffer(model)
     assert all(known(row) for row in batch.observations)
+
+
+@pytest.mark.parametrize("kind", [PPO, SAC])
+def test_a_batch_is_normalised_once_as_in_training(kind: type[Any]) -> None:
+    env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")] * 2), norm_reward=False)
+    arguments = {"n_steps": 64, "batch_size": 64} if kind is PPO else {"buffer_size": 500, "learning_starts": 300}
+    model = kind("MlpPolicy", env, seed=0, device="cpu", **arguments)
+    model.learn(256)
+    batch = sample_batch(model, 100, np.random.default_rng(0))
+    assert batch is not None
+    speeds = batch.observations[:, 2]  # raw ones go to 8
+    assert 0.4 < float(speeds.std()) < 2.0
 
 
 def test_a_part_that_cannot_be_seen_is_refused_by_name() -> None:

@@ -206,7 +206,7 @@ LINES = st.fixed_dictionaries(
         "--network.hidden": st.none() | st.lists(st.integers(1, 512), min_size=1, max_size=3),
         "--regularizer": st.sampled_from(["none", *REGULARIZERS]),
         "--reset": st.permutations(sorted(RESETS)),
-        "--reset.redo.tau": FLOATS,
+        "--reset.redo.tau": st.floats(-1.0, 0.999),
         "--reset.shrink-perturb.perturb": FLOATS,
         "--env": st.sampled_from(["CartPole-v1", "Hopper-v5"]),
     }

@@ -97,6 +97,19 @@ def test_normalisation_is_drawn_to_the_identity() -> None:
     assert float(converge(spectral, network).detach()) - before == pytest.approx(13, rel=1e-5)
 
 
+def test_a_matrix_that_was_zero_for_a_while_is_seen_again() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spectral, param = Spectral(), Param("w", torch.randn(6, 5, generator=generator), lambda old, _: old)
+    kept = param.tensor.clone()
+    spectral.largest_singular_value(param)
+    param.tensor.zero_()
+    assert float(spectral.largest_singular_value(param)) == 0.0
+    param.tensor.copy_(kept)
+    for _ in range(100):
+        sigma = spectral.largest_singular_value(param)
+    assert float(sigma) == pytest.approx(float(torch.linalg.svdvals(kept)[0]), rel=1e-4)
+
+
 def test_stacked_members_are_penalised_as_each_alone() -> None:
     stack = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
 

@@ -4,6 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.sb3 import read_networks
@@ -24,6 +25,8 @@ def reset(model: BaseAlgorithm, full: Full) -> list[str]:
 def expected(model: BaseAlgorithm, full: Full, name: str, is_head: bool) -> bool:
     """Whether the settings mean this parameter."""
     role = name.split(".")[0].rstrip("0123456789")
+    if role == "log_ent_coef" and full.parts in ("head", "body"):
+        return False
     if full.parts in ("actor", "critic") and role != full.parts:
         return False
     if full.networks != "all" and role != full.networks:
@@ -77,6 +80,29 @@ def test_all_of_a_new_agent_is_new_and_trains() -> None:
     assert not torch.equal(before, fresh["actor.0.weight"].tensor)
     assert model.replay_buffer is not None
     assert model.replay_buffer.size() == 150, "the replay buffer is kept"
+
+
+def test_a_temperature_starts_where_its_own_setting_says() -> None:
+    model = SAC("MlpPolicy", "Pendulum-v1", ent_coef="auto_0.1", buffer_size=200, learning_starts=20, seed=0)
+    model.learn(40)
+    reset(model, Full())
+    assert float(model.log_ent_coef.detach().exp()) == pytest.approx(0.1)  # type: ignore[union-attr]
+
+
+def test_events_tell_only_of_networks_that_were_reset() -> None:
+    model = make("ppo-cnn")
+    assert reset(model, Full(parts="head")) == ["actor", "critic"], "the shared convolutions have no head"
+    assert reset(model, Full(parts="body")) == ["shared"], "actor and critic are nothing but heads"
+
+
+def test_a_normalisation_of_the_inputs_is_no_head() -> None:
+    seen = read_networks(make("crossq"))
+    chosen = {param.name for network in seen for param in Full(parts="head").chosen(network)}
+    assert chosen == {
+        f"{name}.{kind}"
+        for name in ("actor.mu", "actor.log_std", "critic0.1", "critic1.1")
+        for kind in ("weight", "bias")
+    }
 
 
 def test_a_switch_is_needed_and_a_period_is_counted() -> None:

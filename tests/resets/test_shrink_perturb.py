@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from agents.sb3 import read_networks
+from configs.settings import SettingError
 from resets import Moment, ShrinkPerturb
 from tests.models import make
 
@@ -42,6 +43,11 @@ def test_the_soft_form_moves_a_little_at_every_step_and_leaves_targets_alone() -
         list(soft.after_step([critic], torch.Generator()))
     torch.testing.assert_close(first.tensor.detach(), 0.9**3 * before)
     assert torch.equal(first.target, target)
+
+
+def test_the_hard_form_at_every_step_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"shrink must be at least 0.9 at every gradient step, not 0.5"):
+        ShrinkPerturb(when="gradient_step")
 
 
 @pytest.mark.parametrize(("moments", "left"), [("keep", True), ("zero", False)])
