@@ -3,11 +3,14 @@
 Reads the configuration, builds environment, agent and interventions, learns, and prints a table of tasks.
 """
 
+import os
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import gymnasium as gym
 import torch
@@ -113,8 +116,17 @@ def train(config: Config, console: Console) -> int:
         env.close()
         directory.set_status(state, model.num_timesteps)
     print_tasks(directory.read_tasks(), f"{directory.path} ({state} after {model.num_timesteps:,} steps)", console)
-    console.print(f"Look at the curves: tensorboard --logdir {shlex.quote(str(directory.path))}", soft_wrap=True)
+    look = f"{tensorboard_command()} --logdir {shlex.quote(str(directory.path))}"
+    console.print(f"Look at the curves: {look}", soft_wrap=True, highlight=False)
     return 0 if state == "finished" else 130
+
+
+def tensorboard_command() -> str:
+    """TensorBoard as it can be called from here: by its name, or by its path in an environment that is not active."""
+    beside = Path(sys.executable).parent / "tensorboard"
+    if shutil.which("tensorboard") or not beside.exists():
+        return "tensorboard"
+    return shlex.quote(os.path.relpath(beside))
 
 
 def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:

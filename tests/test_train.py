@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +71,10 @@ def test_ppo_with_redo_and_spectral_regularisation(capsys: Captured) -> None:
     assert shown.err == ""
     for word in ["what changed", "return", "at end", "dormant", "rank", "resets", "original", "obs "]:
         assert word in shown.out
-    assert shown.out.splitlines()[-1] == "Look at the curves: tensorboard --logdir 'a run'"
+    line = shown.out.splitlines()[-1]
+    assert line.startswith("Look at the curves: ")
+    assert line.endswith("tensorboard --logdir 'a run'")
+    assert shutil.which(shlex.split(line.removeprefix("Look at the curves: "))[0]), "the command can be copied"
     assert "\x1b" not in shown.out
     assert "\r" not in shown.out
     assert [path.name for path in Path().iterdir()] == ["a run"]
