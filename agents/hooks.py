@@ -48,19 +48,25 @@ class OptimizerHooks:
             listeners = _zero_grad_listeners(self.optimizer)
             listeners.remove(self.before_backward)
             if not listeners:
-                del self.optimizer.zero_grad
+                del vars(self.optimizer)["zero_grad"]
+
+
+class _ZeroGrad:
+    """An optimiser's `zero_grad` that tells its listeners once it is done."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.plain = optimizer.zero_grad
+        self.listeners: list[Listener] = []
+
+    def __call__(self, set_to_none: bool = True) -> None:
+        self.plain(set_to_none)
+        for listener in self.listeners:
+            listener(self.optimizer)
 
 
 def _zero_grad_listeners(optimizer: torch.optim.Optimizer) -> list[Listener]:
     """The listeners of an optimiser's wrapped `zero_grad`; wraps it first where it is not."""
-    if "zero_grad" not in vars(optimizer):
-        plain, listeners = optimizer.zero_grad, []  # type: ignore[var-annotated]
-
-        def zero_grad(set_to_none: bool = True) -> None:
-            plain(set_to_none)
-            for listener in listeners:
-                listener(optimizer)
-
-        zero_grad.listeners = listeners  # type: ignore[attr-defined]
-        optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
-    return optimizer.zero_grad.listeners  # type: ignore[attr-defined,no-any-return]
+    wrapped = vars(optimizer).setdefault("zero_grad", _ZeroGrad(optimizer))
+    assert isinstance(wrapped, _ZeroGrad)
+    return wrapped.listeners

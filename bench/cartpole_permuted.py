@@ -15,11 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from configs.command_line import parse
+from recording.directory import RunDirectory, default_path, versions
 
-from configs.command_line import parse  # noqa: E402
-from recording.directory import RunDirectory, default_path, versions  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 ARMS = {
     "none": [],

@@ -127,7 +127,8 @@ class Config:
             "reset": {name: asdict(reset) for name, reset in self.resets.items()} or "none",
             "regularizer": {name: asdict(item) for name, item in self.regularizers.items()} or "none",
         }
-        return _plain(tree)  # type: ignore[no-any-return]
+        plain: dict[str, Any] = _plain(tree)
+        return plain
 
 
 @dataclass

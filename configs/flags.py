@@ -65,8 +65,8 @@ def leaves(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, type[A
     hints = get_type_hints(kind, include_extras=True)
     for entry in fields(kind):
         hint, name = hints[entry.name], f"{prefix}{canonical(entry.name)}"
-        if is_dataclass(hint):
-            yield from leaves(hint, f"{name}.")  # type: ignore[arg-type]
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from leaves(hint, f"{name}.")
         else:
             yield name, hint, kind
 

@@ -115,7 +115,6 @@ class Recorder(BaseCallback):
         self._resets: dict[int, Counter[str]] = defaultdict(Counter)
         self._starts: dict[int, int] = {0: 0}
         self._measured = 0
-        self._measures: Measures = {}
         self._batch: Batch | None = None
         self._hooks: list[OptimizerHooks] = []
         plasticity.listeners.append(self._on_event)
@@ -198,12 +197,12 @@ class Recorder(BaseCallback):
         batch = self._batch or self._sample()
         self._batch = None
         self._measured = self.num_timesteps
-        self._measures = {network.name: self._measure(network, batch) for network in self.networks}
+        measures = {network.name: self._measure(network, batch) for network in self.networks}
         penalties = {f"{name}_{network}": float(value) for (name, network), value in self.plasticity.penalties.items()}
-        self.curves.networks(self.num_timesteps, self._measures, penalties)
+        self.curves.networks(self.num_timesteps, measures, penalties)
         self.curves.progress(self.num_timesteps, self.task, self.returns.at_end, self.new_resets)
         self.new_resets = Counter()
-        return self._measures
+        return measures
 
     def _measure(self, network: Network, batch: Batch | None) -> dict[str, float]:
         found = {
