@@ -50,12 +50,17 @@ def row(arm: str, directories: list[RunDirectory]) -> str:
     runs = [directory.read_tasks() for directory in directories]
     tasks = range(min(len(rows) for rows in runs))
     ends = [[rows[task]["return_end"] for task in tasks] for rows in runs]
-    later = [statistics.mean(end[2:] or end) for end in ends]
+    later = [statistics.mean(end[first_later(len(end)) :]) for end in ends]
     dormant = statistics.mean(rows[-1]["dormant"] for rows in runs)
     rank = statistics.mean(rows[-1]["effective_rank"] for rows in runs)
     cells = [f"{statistics.mean(end[task] for end in ends):.0f}" for task in tasks]
     spread = f" ({min(later):.0f} to {max(later):.0f})" if len(later) > 1 else ""
     return f"| {arm} | {' | '.join(cells)} | **{statistics.mean(later):.0f}**{spread} | {dormant:.2f} | {rank:.1f} |"
+
+
+def first_later(tasks: int) -> int:
+    """The first of the tasks that the summary is the mean of: the third, when plasticity can have been lost."""
+    return 2 if tasks > 2 else 0
 
 
 def main() -> None:
@@ -80,7 +85,7 @@ def main() -> None:
         f"{date.today()}, Python {found['python']}, torch {found['torch']}, "
         f"stable-baselines3 {found['stable-baselines3']}, {found['processor']}, {os.cpu_count()} cores.\n"
     )
-    columns = [*map(str, range(tasks)), f"tasks 2 to {tasks - 1} (least to most of a seed)", "dormant", "rank"]
+    columns = [*map(str, range(tasks)), f"tasks {first_later(tasks)} to {tasks - 1} (least to most of a seed)", "dormant", "rank"]
     print(f"| arm | {' | '.join(columns)} |")
     print("|---|" + "---:|" * (tasks + 3))
     for arm, runs in by_arm.items():
