@@ -85,7 +85,8 @@ def main() -> None:
         f"{date.today()}, Python {found['python']}, torch {found['torch']}, "
         f"stable-baselines3 {found['stable-baselines3']}, {found['processor']}, {os.cpu_count()} cores.\n"
     )
-    columns = [*map(str, range(tasks)), f"tasks {first_later(tasks)} to {tasks - 1} (least to most of a seed)", "dormant", "rank"]
+    later = f"tasks {first_later(tasks)} to {tasks - 1} (least to most of a seed)"
+    columns = [*map(str, range(tasks)), later, "dormant", "rank"]
     print(f"| arm | {' | '.join(columns)} |")
     print("|---|" + "---:|" * (tasks + 3))
     for arm, runs in by_arm.items():
