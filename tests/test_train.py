@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -73,8 +74,9 @@ def test_ppo_with_redo_and_spectral_regularisation(capsys: Captured) -> None:
         assert word in shown.out
     line = shown.out.splitlines()[-1]
     assert line.startswith("Look at the curves: ")
-    assert line.endswith("tensorboard --logdir 'a run'")
-    assert shutil.which(shlex.split(line.removeprefix("Look at the curves: "))[0]), "the command can be copied"
+    program, *words = shlex.split(line.removeprefix("Look at the curves: "))
+    assert shutil.which(program), "the command can be copied"
+    assert words == ["--logdir", "a run"]
     assert "\x1b" not in shown.out
     assert "\r" not in shown.out
     assert [path.name for path in Path().iterdir()] == ["a run"]
@@ -172,7 +174,7 @@ def test_an_interrupt_keeps_what_there_is() -> None:
     assert zipfile.is_zipfile("r/model.zip")
     assert "interrupted after" in out
     assert "what changed" in out
-    assert "tensorboard --logdir r" in out
+    assert re.search(r"Look at the curves: .*tensorboard'? --logdir r$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("period", [50, 100])
