@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt
 from configs.settings import Settings
 
 Boundary = Literal["immediate", "next_reset", "truncate"]
+Signal = Literal["hidden", "info", "context"]
 
 
 @dataclass(kw_only=True)
@@ -27,6 +28,9 @@ class Schedule(Settings):
     (next_reset), or by ending its episode there, as a truncation, and starting one of the new task (truncate)."""
     seed: Annotated[int, Ge(0)] | None = None
     """Seed of the values drawn; none takes the run's seed."""
+    signal: Signal = "hidden"
+    """What an agent is told of the values: nothing (hidden), `info["context"]` at every step (info), or numbers behind its
+    observations (context)."""
 
     gradual: ClassVar[bool] = False
     """Whether values move between one task's and the next one's instead of jumping."""

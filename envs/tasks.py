@@ -14,8 +14,8 @@ from typing import Any, Self
 import gymnasium as gym
 import numpy as np
 
-from envs.changes.base import Change, ScalarChange
-from envs.schedules import Boundary, Drift, Schedule
+from envs.changes.base import Change, ChangeError, ScalarChange
+from envs.schedules import Boundary, Drift, Schedule, Signal
 
 CACHED_TASKS = 8
 
@@ -57,16 +57,34 @@ class Tasks:
         """
         bound = copy.deepcopy(self)
         bound._bound, bound._cache = True, {}
+        space = env.observation_space
+        written: dict[str, str] = {}
         for label, change in bound.changes.items():
-            change.bind(env)
+            change.bind(env, space)
+            space = change.observation_space(space)
+            for place in change.writes():
+                if place in written:
+                    raise ChangeError(f"{written[place]} and {label} both change {place}; let one of them")
+                written[place] = label
             if isinstance(bound.schedule, Drift) and isinstance(change, ScalarChange):
                 _check_drift(label, change, bound.schedule)
         return bound
+
+    def only(self, label: str) -> Self:
+        """These tasks with one change alone, whose values stay what they are."""
+        copied = copy.copy(self)
+        copied.changes = {label: self.changes[label]}
+        return copied
 
     @property
     def boundary(self) -> Boundary:
         """When an environment applies a switch."""
         return self.schedule.boundary
+
+    @property
+    def signal(self) -> Signal:
+        """What an agent is told of the values."""
+        return self.schedule.signal
 
     @property
     def gradual(self) -> bool:

@@ -15,8 +15,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import make_plain_env
-from envs.changes.base import Change
+from envs import NonStationary, make_plain_env
 from envs.tasks import Tasks
 
 MOST_VALUES = 8
@@ -24,6 +23,8 @@ MOST_VALUES = 8
 MOST_TASKS = 64
 """Tasks looked through for them."""
 TRANSITIONS = 200
+MOST_TRANSITIONS = 5000
+"""Random transitions before a value is said to do nothing: rewards and collisions may be rare."""
 
 
 class VerificationError(ValueError):
@@ -60,55 +61,62 @@ def verify(env_id: str, tasks: Tasks, steps: int, env_kwargs: Mapping[str, Any] 
         VerificationError: a value that differs from the environment's own changes no transition at all.
         ValueError: the environment cannot be made, or a change does not fit it (`ChangeError`).
     """
-    env = make_plain_env(env_id, env_kwargs)
-    bound = tasks.bind(env)
-    plain = _transitions(env, Change()) if bound.changes else []
     rows = []
-    for label, change in bound.changes.items():
-        for task, value in islice(_values(bound, label, steps), MOST_VALUES):
-            change.set(value)
-            effect = _largest_difference(plain, _transitions(env, change))
-            change.set(change.original)
-            text = change.describe(value)
-            if effect == 0:
+    for label in tasks.changes:
+        env = NonStationary(make_plain_env(env_id, env_kwargs), tasks.only(label), stride=0)
+        change = env.tasks.changes[label]
+        plain: dict[int, list[Transition]] = {}
+        for step, value in islice(_values(env.tasks, label, steps), MOST_VALUES):
+            text, effect = change.describe(value), 0.0
+            for length in (TRANSITIONS, MOST_TRANSITIONS):
+                if length not in plain:
+                    env.course.hold({label: change.original})
+                    plain[length] = _transitions(env, length)
+                env.course.hold({label: value})
+                effect = _largest_difference(plain[length], _transitions(env, length))
+                if effect > 0:
+                    break
+            else:
                 raise VerificationError(
-                    f"{label} does nothing in {env_id}: in task {task} ({text}), {TRANSITIONS} random transitions are "
-                    "exactly those of the unchanged environment"
+                    f"{label} does nothing in {env_id}: in task {env.tasks.task(step)} ({text}), {MOST_TRANSITIONS} "
+                    "random transitions are exactly those of the unchanged environment"
                 )
-            rows.append(Effect(label, task, text, effect))
-    env.close()
+            rows.append(Effect(label, env.tasks.task(step), text, effect))
+        env.close()
     return rows
 
 
 def _values(tasks: Tasks, label: str, steps: int) -> Iterator[tuple[int, Any]]:
-    """The tasks of a run that give a change a value that is neither its own nor an earlier task's."""
-    # Values that drift have begun to move to those of the task after the last.
-    n_tasks = tasks.n_tasks(steps) + (1 if tasks.gradual else 0)
+    """The first steps of a run at which a change has a value that is neither its own nor an earlier one's."""
     seen: list[Any] = []
-    for task in range(min(n_tasks, MOST_TASKS)):
-        value = tasks.values(tasks.start(task))[label]
-        if not tasks.changes[label].is_original(value) and value not in seen:
-            seen.append(value)
-            yield task, value
+    for task in range(min(tasks.n_tasks(steps), MOST_TASKS)):
+        start, end = tasks.start(task), tasks.next_switch(tasks.start(task))
+        # Values that move: also on their way.
+        for step in (start, (start + (steps if end is None else min(end, steps))) // 2) if tasks.gradual else (start,):
+            value = tasks.values(step)[label]
+            if not tasks.changes[label].is_original(value) and value not in seen:
+                seen.append(value)
+                yield step, value
 
 
-def _transitions(env: gym.Env[Any, Any], change: Change) -> list[tuple[NDArray[Any], float, bool]]:
-    """What the agent is given (observation, reward, terminated) in seeded random episodes under a change."""
+Transition = tuple[NDArray[Any], float, bool]
+
+
+def _transitions(env: gym.Env[Any, Any], length: int) -> list[Transition]:
+    """What the agent is given (observation, reward, terminated) in seeded random episodes."""
     env.action_space.seed(0)
     env.reset(seed=0)
     found = []
-    for _ in range(TRANSITIONS):
-        observation, reward, terminated, truncated, _ = env.step(change.action(env.action_space.sample()))
-        seen = gym.spaces.flatten(env.observation_space, change.observation(observation))
-        found.append((np.array(seen, np.float64), float(change.reward(reward)), terminated))
+    for _ in range(length):
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        seen = gym.spaces.flatten(env.observation_space, observation)
+        found.append((np.array(seen, np.float64), float(reward), terminated))
         if terminated or truncated:
             env.reset()
     return found
 
 
-def _largest_difference(
-    before: list[tuple[NDArray[Any], float, bool]], after: list[tuple[NDArray[Any], float, bool]]
-) -> float:
+def _largest_difference(before: list[Transition], after: list[Transition]) -> float:
     """The largest difference of two lists of transitions, as far as their episodes run side by side."""
     largest = 0.0
     for (observation, reward, terminated), (other, other_reward, other_terminated) in zip(before, after, strict=True):

@@ -23,9 +23,9 @@ class ActionPermutation(Change):
     probability: Annotated[float, Ge(0), Le(1)] = 1.0
     """Probability that a task has permuted actions (never the original order then); original ones otherwise."""
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the number of actions."""
-        super().bind(env)
+        super().bind(env, space)
         space = env.action_space
         needs = "discrete actions, or two or more continuous ones with equal bounds"
         if isinstance(space, Discrete):

@@ -3,9 +3,13 @@
 A change is bound to one live environment and then told to take values. It may act on the environment itself
 (`set`), or on what passes between agent and environment (`observation`, `action`, `reward`). Values are JSON-able, and
 `original` is the value under which the environment is bit for bit as it was found.
+
+Changes that need chance at every step (noise) draw it from `self.rng`, a generator of their own that is seeded with the
+environment; those that remember steps (delays) forget them in `begin`.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, SupportsFloat
 
@@ -23,29 +27,46 @@ class ChangeError(ValueError):
 class Change(Settings):
     """Base of all changes. Alone it changes nothing."""
 
+    live: ClassVar[frozenset[str]] = frozenset({"env"})
+    """Attributes that hold a part of the live environment, which copies and pickles leave behind."""
+    at_reset: ClassVar[bool] = False
+    """Whether the change can be made between two episodes only: a boundary of `immediate` is refused then."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.env: gym.Env[Any, Any] | None = None
+        self.rng = np.random.default_rng(0)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the live environment: a copy or a pickle is unbound, yet still knows the values."""
         return {name: value for name, value in vars(self).items() if name not in self.live} | {"env": None}
-
-    live: ClassVar[frozenset[str]] = frozenset({"env"})
-    """Attributes that hold a part of the live environment, which copies and pickles leave behind."""
 
     @property
     def name(self) -> str:
         """The name under which the change is registered: the class's own, in snake case."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """The environment in which this change can be made: `env` itself, but for changes that need a wrapper."""
+        return env
+
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Attach to a live environment and remember its own values; called once, before anything is changed.
+
+        Args:
+            env: the environment, already wrapped by `wrap`.
+            space: the space of the observations that `observation` will be given, where changes listed before this
+                one have made it another than the environment's own.
 
         Raises:
             ChangeError: the environment cannot take this change.
         """
         self.env = env
+        self.space = env.observation_space if space is None else space
+
+    def writes(self) -> frozenset[str]:
+        """Names of what `set` writes to in the environment; two changes that share one are refused together."""
+        return frozenset()
 
     @property
     def original(self) -> Any:
@@ -64,8 +85,23 @@ class Change(Settings):
         """A value for a new task, drawn with `rng` alone."""
         raise NotImplementedError
 
+    def check(self, value: Any) -> None:
+        """Refuse a value that was not drawn but given from outside, such as by a table in a file.
+
+        Raises:
+            ChangeError: it is not a value of this change in this environment.
+        """
+        raise ChangeError(f"{self.name} does not take values from a table")
+
     def set(self, value: Any) -> None:
         """Make it so, at once and in place. Called only when the value is another one than before."""
+
+    def seed(self, rng: np.random.Generator) -> None:
+        """Draw what chance is needed at every step from `rng` from now on; called when the environment is seeded."""
+        self.rng = rng
+
+    def begin(self) -> None:
+        """Forget the steps of the last episode: a new one begins. Called before the environment's own reset."""
 
     def observation_space(self, space: gym.Space[Any]) -> gym.Space[Any]:
         """The space that holds the changed observations of every possible value."""
@@ -79,9 +115,27 @@ class Change(Settings):
         """What the environment is told of the agent's `action`."""
         return action
 
-    def reward(self, reward: SupportsFloat) -> SupportsFloat:
-        """What the agent is given of the environment's `reward`."""
+    def reward(self, reward: SupportsFloat, info: Mapping[str, Any], ended: bool) -> SupportsFloat:
+        """What the agent is given of the environment's `reward`.
+
+        Args:
+            reward: the environment's, or what the change before this one made of it.
+            info: the environment's own info of this step.
+            ended: whether the episode ends with this step, for whatever reason.
+        """
         return reward
+
+    def context(self, value: Any) -> tuple[float, ...]:
+        """The value as numbers, for agents that are shown it; always as many.
+
+        Raises:
+            ChangeError: it cannot be shown as numbers.
+        """
+        raise ChangeError(f"{self.name} cannot be shown as context, because its values are not numbers")
+
+    def context_bounds(self) -> tuple[float, float]:
+        """Between which numbers those of `context` lie."""
+        return -np.inf, np.inf
 
     def describe(self, value: Any) -> str:
         """A short text for people, such as "friction 0.31"."""
@@ -110,7 +164,9 @@ class ScalarChange(Change):
     """
 
     values: tuple[float, ...] | None = None
-    """Values to go through, task by task and round again, instead of drawing them."""
+    """Values to go through, task by task, instead of drawing them."""
+    then: Literal["repeat", "hold"] = "repeat"
+    """After the last of `values`: begin again with the first (repeat), or stay at the last (hold)."""
     draw: Literal["uniform", "log_uniform", "normal", "choice"] = "uniform"
     """How a value is drawn: evenly between low and high (uniform), evenly in its logarithm (log_uniform), normal
     about the middle of low and high with a quarter of their distance as standard deviation, cut off at both
@@ -196,7 +252,51 @@ class ScalarChange(Change):
         """The values in turn, where they are given and not drawn from."""
         if self.values is None or self.draw == "choice":
             return None
-        return self.values[task % len(self.values)]
+        return self.values[min(task, len(self.values) - 1) if self.then == "hold" else task % len(self.values)]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether values are drawn, and not listed."""
+        return self.values is None or self.draw == "choice"
+
+    def check(self, value: Any) -> None:
+        """Refuse what is no finite number, or none above 0 where it has to be."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+            raise ChangeError(f"{self.name} takes finite numbers, not {value!r}")
+        if self.positive and value <= 0:
+            raise ChangeError(f"{self.name}: {self.noun} must be above 0, not {value:g}")
+
+    def place(self, value: float) -> float:
+        """How far `value` is from low (0) to high (1), within both; in the logarithm where draw is log_uniform.
+
+        Raises:
+            ChangeError: as `bounds`.
+        """
+        low, high = self.bounds()
+        value = min(max(value, low), high)
+        if self.draw == "log_uniform":
+            low, high, value = np.log(low), np.log(high), np.log(value)
+        return float((value - low) / (high - low))
+
+    def at(self, place: float) -> float:
+        """The value `place` of the way from low to high: the inverse of `place`; the original exactly at its own."""
+        if self.original is not None and place == self.place(self.original):
+            low, high = self.bounds()
+            return min(max(self.original, low), high)
+        low, high = self.bounds()
+        if self.draw == "log_uniform":
+            return float(np.clip(np.exp(np.log(low) + place * (np.log(high) - np.log(low))), low, high))
+        return float(np.clip(low + place * (high - low), low, high))
+
+    def context(self, value: float | None) -> tuple[float, ...]:
+        """The number itself; 1 for the environment's own where that is not one number."""
+        return (1.0 if value is None else float(value),)
+
+    def context_bounds(self) -> tuple[float, float]:
+        """The bounds of what is drawn or listed, and the environment's own."""
+        own = 1.0 if self.original is None else self.original
+        low, high = self.bounds() if self.values is None else (min(self.values), max(self.values))
+        return min(low, own), max(high, own)
 
     def sample(self, rng: np.random.Generator) -> float:
         """A number drawn as `draw` says, always within low and high."""

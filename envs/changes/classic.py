@@ -24,9 +24,9 @@ class Cartpole(ScalarChange):
         """Masses, lengths and times must be above 0; gravity and force may point the other way."""
         return self.parameter in ("masscart", "masspole", "length", "tau")
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the constant."""
-        super().bind(env)
+        super().bind(env, space)
         cartpole = env.unwrapped
         if not isinstance(cartpole, CartPoleEnv):
             raise self.misfit(env, "CartPole, such as CartPole-v1")
@@ -66,9 +66,9 @@ class Pendulum(ScalarChange):
         """All but gravity must be above 0."""
         return self.parameter != "g"
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the constant."""
-        super().bind(env)
+        super().bind(env, space)
         pendulum = env.unwrapped
         if not isinstance(pendulum, PendulumEnv):
             raise self.misfit(env, "Pendulum, such as Pendulum-v1")

@@ -20,9 +20,9 @@ class MujocoChange(ScalarChange):
 
     live = ScalarChange.live | {"_model"}
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Find the environment's model."""
-        super().bind(env)
+        super().bind(env, space)
         model = getattr(env.unwrapped, "model", None)
         if not isinstance(model, mujoco.MjModel):
             raise self.misfit(env, "a MuJoCo environment, such as HalfCheetah-v5")
@@ -54,9 +54,9 @@ class MujocoFriction(MujocoChange):
         """Friction must be above 0."""
         return True
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the friction of all geoms."""
-        super().bind(env)
+        super().bind(env, space)
         self._pristine = np.array(self._model.geom_friction[:, 0])
         self.own = float(self._pristine[0]) if np.ptp(self._pristine) == 0 else None
         self.lowest()
@@ -78,9 +78,9 @@ class MujocoGravity(MujocoChange):
         """The strength must be above 0; its direction does not change."""
         return True
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the strength and the direction of gravity."""
-        super().bind(env)
+        super().bind(env, space)
         self._pristine = np.array(self._model.opt.gravity)
         self.own = float(np.linalg.norm(self._pristine))
         if self.own == 0:

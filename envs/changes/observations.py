@@ -29,10 +29,10 @@ class ObservationPermutation(Change):
     signs: bool = True
     """Turn the sign of each component with probability one half as well."""
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the number of components."""
-        super().bind(env)
-        space = env.observation_space
+        super().bind(env, space)
+        space = self.space
         needs = "a vector of numbers as observation" + (" (floating, to turn signs)" if self.signs else "")
         if not isinstance(space, Box) or len(space.shape) != 1:
             raise self.misfit(env, needs)
@@ -102,10 +102,10 @@ class ObservationRotation(Change):
     Gaussian matrix with the signs of R's diagonal moved into Q (Mezzadri 2007, arXiv math-ph/0609050).
     """
 
-    def bind(self, env: gym.Env[Any, Any]) -> None:
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the number of components."""
-        super().bind(env)
-        space = env.observation_space
+        super().bind(env, space)
+        space = self.space
         needs = "a vector of two or more floating numbers as observation"
         if not isinstance(space, Box) or len(space.shape) != 1 or space.shape[0] < 2:
             raise self.misfit(env, needs)

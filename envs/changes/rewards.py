@@ -1,7 +1,8 @@
 """Changes of the reward."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from envs.changes.base import ScalarChange
 
@@ -28,6 +29,6 @@ class RewardScale(ScalarChange):
         """Multiply by `value` from now on."""
         self._scale = self.absolute(value)
 
-    def reward(self, reward: SupportsFloat) -> SupportsFloat:
+    def reward(self, reward: SupportsFloat, info: Mapping[str, Any], ended: bool) -> SupportsFloat:
         """The reward times the value."""
         return reward if self._scale == 1.0 else float(reward) * self._scale

@@ -230,9 +230,9 @@ def test_actions_are_exchanged_as_often_as_asked() -> None:
 def test_the_reward_is_multiplied() -> None:
     change = RewardScale()
     change.set(-0.5)
-    assert change.reward(np.float64(3.0)) == -1.5
+    assert change.reward(np.float64(3.0), {}, False) == -1.5
     change.set(1.0)
-    assert change.reward(3) == 3
+    assert change.reward(3, {}, False) == 3
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -257,8 +257,8 @@ class FloorFriction(ScalarChange):
 
     own = None
 
-    def bind(self, env: gym.Env) -> None:
-        super().bind(env)
+    def bind(self, env: gym.Env, space: gym.Space | None = None) -> None:
+        super().bind(env, space)
         self.own = 0.4
 
     def set(self, value: float) -> None:
@@ -277,7 +277,7 @@ def test_verify_finds_changes_that_do_nothing() -> None:
 
 def test_verify_looks_ahead_of_a_drift_and_not_beyond_the_run() -> None:
     change = {"mass": Pendulum()}
-    assert [row.task for row in verify("Pendulum-v1", Tasks(Drift(period=1000), change), 500)] == [1]
+    assert [row.task for row in verify("Pendulum-v1", Tasks(Drift(period=1000), change), 500)] == [0]
     assert verify("Pendulum-v1", Tasks(Periodic(period=1000), change), 1000) == []
     assert len(verify("Pendulum-v1", Tasks(Periodic(period=10), change), 10**6)) == 8
 

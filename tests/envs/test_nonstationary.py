@@ -218,7 +218,7 @@ def test_no_change_is_bit_identical_to_the_plain_environment(env_id: str, names:
     away_and_back.set_clock(7)
     away_and_back.reset()
     away_and_back.set_clock(0)
-    away_and_back.stride = 0
+    away_and_back.course.stride = 0
     constant = make_env(env_id, Tasks(Constant(), changes))
     for env in (make_env(env_id, Tasks(Constant(), {})), constant, away_and_back):
         for mine, theirs in zip(trajectory(env), plain, strict=True):
