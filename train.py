@@ -26,6 +26,8 @@ from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
 from envs import Tasks, make_vec_env
+from envs.schedules import Periodic
+from envs.tasks import Composition
 from envs.verify import Effect, verify
 from optimizers.targets import AtNewTarget
 from recording.console import ProgressBar, make_console, print_effects, print_tasks
@@ -33,6 +35,10 @@ from recording.directory import RunDirectory, State, default_path
 from recording.recorder import Recorder
 from recording.tensorboard import Curves
 from resets import TimedReset
+
+
+MOST_SWITCHES = 1000
+"""Switches looked through for one in the middle of a rollout."""
 
 
 class DivergedError(Exception):
@@ -81,6 +87,8 @@ def train(config: Config, console: Console) -> int:
     # SB3 makes a distribution at every step; checking its arguments anew each time costs a fifth of a PPO run.
     torch.distributions.Distribution.set_default_validate_args(False)
     tasks, env, model, plasticity = build(config)
+    if config.run.preflight:
+        check(config)
     if moved := directory.create(config):
         console.print(f"An unfinished run was in the way; it is kept in {moved}.")
     for note in notes(config, tasks):
@@ -138,7 +146,7 @@ def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
     """Make tasks, environment, agent and interventions; whatever does not fit together is a UsageError."""
     check_device(config.run.device)
     with usage_errors():
-        tasks = Tasks(config.schedule, config.changes, config.run.seed)
+        tasks = config.tasks
         env = make_vec_env(config.run.env, tasks, config.agent.n_envs, config.run.seed)
         config.agent.check_spaces(config.run.env, env.action_space)
         policy_kwargs = config.optimizer.policy_kwargs(config.agent.adam_eps)
@@ -177,8 +185,7 @@ def check_times(config: Config, tasks: Tasks) -> None:
 def check(config: Config) -> list[Effect]:
     """The measured effect of each scheduled value; a UsageError where one has none."""
     with usage_errors():
-        tasks = Tasks(config.schedule, config.changes, config.run.seed)
-        return verify(config.run.env, tasks, config.run.steps)
+        return verify(config.run.env, config.tasks, config.run.steps)
 
 
 def check_device(device: str) -> None:
@@ -204,12 +211,16 @@ def notes(config: Config, tasks: Tasks) -> Iterator[str]:
     rollout, steps = config.agent.rollout(), config.run.steps
     if steps % rollout:
         yield f"{steps:,} steps are rounded up to {-(-steps // rollout) * rollout:,}, whole rollouts of {rollout:,}."
-    switch = tasks.next_switch(0)
-    if isinstance(config.agent, OnPolicy) and switch and switch < steps and switch % rollout:
-        nearest = max(1, round(switch / rollout)) * rollout
+    switches = (tasks.start(task) for task in range(1, min(tasks.n_tasks(steps), MOST_SWITCHES)))
+    middle = next((switch for switch in switches if switch % rollout), None)
+    if isinstance(config.agent, OnPolicy) and middle and not tasks.gradual:
+        clocks = [f".{name}" for name in tasks.parts] if isinstance(tasks, Composition) else [""]
+        aligned = " ".join(f"--schedule{clock}.align {rollout}" for clock in clocks)
+        if type(tasks.schedule) is Periodic:
+            aligned = f"--schedule.period {max(1, round(tasks.schedule.period / rollout)) * rollout}"
         yield (
-            f"tasks switch in the middle of rollouts ({switch:,} is no multiple of {rollout:,}), which mixes two tasks "
-            f"in one update; --schedule.period {nearest} would not."
+            f"tasks switch in the middle of rollouts (step {middle:,} is no multiple of {rollout:,}), which mixes two "
+            f"tasks in one update; {aligned} would not."
         )
 
 

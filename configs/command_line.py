@@ -8,10 +8,12 @@ back in the format of `--config`.
 import keyword
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import tyro
 from annotated_types import Ge, Gt, Le
 
 from agents import AGENTS, NETWORKS, AgentSettings, NetworkSettings
@@ -19,8 +21,9 @@ from agents.policies import STOCK
 from configs import files
 from configs.flags import Flags, build, canonical, from_command_line, from_mapping
 from configs.settings import SettingError, Settings, UsageError, did_you_mean
-from envs.changes import CHANGES, Change
-from envs.schedules import SCHEDULES, Schedule
+from envs.changes import CHANGES
+from envs.schedules import COMPOSITIONS, SCHEDULES
+from envs.tasks import OWN, Composition, Tasks, scaled
 from optimizers import OPTIMIZERS, OptimizerSettings
 from regularizers import REGULARIZERS, Projection, Regularizer
 from resets import RESETS, Reset
@@ -36,7 +39,10 @@ CHOICES: dict[str, Mapping[str, type[Any]]] = {
     "regularizer": REGULARIZERS,
 }
 DEFAULTS = {"agent": ["ppo"], "network": ["mlp"], "schedule": ["stationary"], "optimizer": ["agent"]}
+KINDS: dict[str, type[Any]] = {**SCHEDULES, **COMPOSITIONS}
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+UNRECORDED = ("scale", "run_dir", "preflight", "verify", "quiet")
+"""Settings of where, how loudly and how carefully to run; `scale` is in the numbers that it scaled."""
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
@@ -45,10 +51,14 @@ class Run(Settings):
     """Settings of a run beside those of the agent, schedule and interventions it names."""
 
     env: str = "CartPole-v1"
-    """Gymnasium id of the environment."""
+    """Gymnasium id of the environment, with arguments where it takes some: Ant-v5?contact_cost_weight=0."""
 
     steps: Annotated[int, Gt(0)] = 100_000
     """Environment steps in all, over all environments, rounded up to whole rollouts; a benchmark sets its own."""
+
+    scale: Annotated[float, Gt(0)] = 1.0
+    """Factor on the steps and on all periods that a benchmark and a schedule file set: 0.1 for a trial ten times
+    shorter. Steps and periods given by flags are taken as they are."""
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Seed of the agent, the environments and the schedule; interventions draw from generators of their own."""
@@ -65,8 +75,11 @@ class Run(Settings):
     run_dir: Path | None = None
     """Directory of the run; none: runs/ and a name made from the configuration."""
 
+    preflight: bool = True
+    """Before training, try every scheduled value and stop where one has no effect on the environment."""
+
     verify: bool = False
-    """Check that every scheduled change has an effect, print what was measured, and stop before training."""
+    """Do that preflight alone, and print what was measured."""
 
     quiet: bool = False
     """Print nothing but errors."""
@@ -89,22 +102,23 @@ class Config:
         agent: settings of the agent, named `agent_name`.
         network: settings of its networks, named `network_name`.
         optimizer: settings of its optimiser; `agent` is the agent's own.
-        schedule: when tasks change, named `schedule_name`; `changes` says what changes, by label.
+        tasks: what changes and when.
         resets: by name, in the order in which they fire.
         regularizers: by name.
         benchmark: name of the benchmark or file that the configuration started from.
+        schedule_seed: the schedule's own seed; None where it has the run's.
     """
 
     run: Run
     agent: AgentSettings
     network: NetworkSettings
     optimizer: OptimizerSettings
-    schedule: Schedule
-    changes: dict[str, Change]
+    tasks: Tasks
     resets: dict[str, Reset]
     regularizers: dict[str, Regularizer | Projection]
     names: dict[str, str]
     benchmark: str
+    schedule_seed: int | None
 
     @property
     def arm(self) -> str:
@@ -114,28 +128,50 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as `--config` reads it; where and how loudly to run is left out."""
-        run = {key: value for key, value in asdict(self.run).items() if key not in ("run_dir", "verify", "quiet")}
-        kinds = {kind: name for name, kind in SCHEDULES.items()}
-        labels = {
-            label: {"change": _name_of(change, CHANGES), **asdict(change)} for label, change in self.changes.items()
-        }
+        run = {key: value for key, value in asdict(self.run).items() if key not in UNRECORDED}
         tree = {
             "benchmark": self.benchmark,
             **run,
             "agent": {"name": self.names["agent"], **asdict(self.agent)},
             "network": {"name": self.names["network"], **asdict(self.network)},
             "optimizer": {"name": self.names["optimizer"], **asdict(self.optimizer)},
-            "schedule": {
-                "name": self.names["schedule"],
-                "kind": kinds[type(self.schedule)],
-                **asdict(self.schedule),
-                "changes": labels,
-            },
+            "schedule": {"name": self.names["schedule"], **self.tasks.as_dict(), "seed": self.schedule_seed},
             "reset": {name: asdict(reset) for name, reset in self.resets.items()} or "none",
             "regularizer": {name: asdict(item) for name, item in self.regularizers.items()} or "none",
         }
         plain: dict[str, Any] = _plain(tree)
         return plain
+
+
+@dataclass
+class Plan:
+    """What a schedule file says: the kind, its settings, and the names of the changes by label, or of the parts."""
+
+    kind: str
+    settings: dict[str, Any]
+    labels: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, "Plan"] = field(default_factory=dict)
+
+    def group(self, part: bool = False) -> type[Any]:
+        """A dataclass of the schedule's own settings, with those of each change (or part) nested under its label."""
+        kind = KINDS[self.kind]
+        nested = [(label, CHANGES[name]) for label, name in self.labels.items()]
+        nested += [(name, plan.group(part=True)) for name, plan in self.parts.items()]
+        # What belongs to the whole composition is no setting of its parts.
+        own = [(name, Annotated[Any, tyro.conf.Suppress], field(default=None)) for name in OWN] if part else []
+        told = {"__doc__": kind.__doc__}
+        return make_dataclass(kind.__name__, [*nested, *own], bases=(kind,), namespace=told, kw_only=True)
+
+    def tasks(self, parsed: Any, seed: int) -> Tasks:
+        """The tasks that settings of this group, once parsed, stand for."""
+        kind = KINDS[self.kind]
+        given = {entry.name: getattr(parsed, entry.name) for entry in fields(kind) if entry.name not in OWN}
+        own = {name: value for name in OWN if (value := getattr(parsed, name)) is not None}
+        timing = kind(**given, **own)
+        if self.parts:
+            parts = {name: plan.tasks(getattr(parsed, name), seed) for name, plan in self.parts.items()}
+            return Composition(timing, parts, seed)
+        return Tasks(timing, {label: getattr(parsed, label) for label in self.labels}, seed)
 
 
 @dataclass
@@ -145,9 +181,8 @@ class Choice:
     names: dict[str, list[str]]
     groups: dict[str, type[Any]]
     flags: Flags
-    labels: dict[str, str] = field(default_factory=dict)
-    kind: str = "constant"
-    benchmark: str = ""
+    plan: Plan
+    benchmark: str
 
 
 def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
@@ -159,18 +194,22 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
     choice = choose(from_command_line(arguments))
     kind = make_dataclass("Configuration", list(choice.groups.items()), bases=(Run,), kw_only=True)
     parsed: Any = build(kind, choice.flags, program, also=(*ONE, *SEVERAL, "config", "help"))
-    schedule_kind = SCHEDULES[choice.kind]
+    run = Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)})
+    try:
+        tasks = choice.plan.tasks(parsed.schedule, run.seed)
+    except ValueError as error:
+        raise UsageError(f"--schedule {choice.names['schedule'][0]}: {str(error).rstrip('.')}.") from error
     return Config(
-        run=Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)}),
+        run=run,
         agent=parsed.agent,
         network=parsed.network,
         optimizer=parsed.optimizer,
-        schedule=schedule_kind(**{entry.name: getattr(parsed.schedule, entry.name) for entry in fields(schedule_kind)}),
-        changes={label: getattr(parsed.schedule, label) for label in choice.labels},
+        tasks=tasks,
         resets=_several(parsed, "reset", choice.names["reset"]),
         regularizers=_several(parsed, "regularizer", choice.names["regularizer"]),
         names={group: choice.names[group][0] for group in ONE},
         benchmark=choice.benchmark,
+        schedule_seed=parsed.schedule.seed,
     )
 
 
@@ -182,6 +221,9 @@ def choose(flags: Flags) -> Choice:
         benchmark = DEFAULT_BENCHMARK
     path = None if benchmark is None else files.find("benchmarks", benchmark, "--config")
     tree, origin = (files.read(path), path.name) if path else ({}, "")
+    scale = _scale(flags, tree)
+    if isinstance(tree.get("steps"), int):
+        tree["steps"] = max(1, round(tree["steps"] * scale))
     title = str(tree.pop("benchmark", path.stem if path else ""))
     blocks = {group: read_block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}
     names = {group: read_names(group, asked.get(group), list(blocks[group]), origin) for group in (*ONE, *SEVERAL)}
@@ -191,14 +233,17 @@ def choose(flags: Flags) -> Choice:
     low |= from_mapping(blocks["agent"].get(agent, {}), origin, "agent.")
     low |= from_mapping(blocks["network"].get(network, {}), origin, "network.")
     low |= from_mapping(blocks["optimizer"].get(optimizer, {}), origin, "optimizer.")
-    spec, labels, schedule_origin = _schedule(schedule, blocks["schedule"], path)
-    low |= from_mapping(spec["settings"], schedule_origin, "schedule.")
+    plan, schedule_origin = _schedule(schedule, blocks["schedule"], path, scale)
+    low |= from_mapping(plan.settings, schedule_origin, "schedule.")
     groups: dict[str, type[Any]] = {
         "agent": AGENTS[agent],
         "network": NETWORKS[network],
         "optimizer": CHOICES["optimizer"][optimizer],
-        "schedule": _schedule_group(spec, labels),
+        "schedule": plan.group(),
     }
+    for name in plan.parts:
+        if own := next((own for own in OWN if f"schedule.{canonical(name)}.{own}" in flags), None):
+            raise UsageError(f"--schedule.{name}.{own}: this is set for all parts together: --schedule.{own}.")
     if optimizer == "agent" and (orphan := next((flag for flag in flags if flag.startswith("optimizer.")), None)):
         options = ", ".join(OPTIMIZERS)
         raise UsageError(f"--{orphan}: the agent's own optimizer has no settings; add --optimizer, one of {options}.")
@@ -211,7 +256,7 @@ def choose(flags: Flags) -> Choice:
             flags = _full_names(flags, group, chosen)
         elif orphan := next((flag for flag in flags if flag.startswith(f"{group}.")), None):
             raise UsageError(f"--{orphan}: no {group} is chosen; add --{group} and one of {', '.join(CHOICES[group])}.")
-    return Choice(names, groups, low | flags, labels, spec["kind"], title)
+    return Choice(names, groups, low | flags, plan, title)
 
 
 def read_names(group: str, asked: list[str] | None, in_file: list[str], origin: str) -> list[str]:
@@ -292,10 +337,17 @@ def _agent_file(agent: str) -> Flags:
     return from_mapping(files.read(path), path.name, "agent.") if path.is_file() else {}
 
 
-def _schedule(
-    name: str, block: dict[str, dict[str, Any]], path: Path | None
-) -> tuple[dict[str, Any], dict[str, str], str]:
-    """The schedule's kind, its settings (with those of its changes by label) and the name of each label's change.
+def _scale(flags: Flags, tree: dict[str, Any]) -> float:
+    """The factor on steps and periods; whatever is no number is refused later, with all other flags."""
+    try:
+        scale = float(flags["scale"][0][0] if "scale" in flags else tree.get("scale", 1.0))
+    except (ValueError, TypeError, IndexError):
+        return 1.0
+    return scale if 0 < scale < float("inf") else 1.0
+
+
+def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, scale: float) -> tuple[Plan, str]:
+    """The plan of the schedule, and the name of the file that it is from.
 
     A block that says its `kind` stands for itself, as in a resolved configuration; any other changes the settings of
     the schedule file it names.
@@ -306,18 +358,42 @@ def _schedule(
     else:
         file = files.find("schedules", name, "--schedule")
         content, origin = _merged(files.read(file), own or {}), file.name
+    with suppress(TypeError):  # no number where one has to be: it is refused with all other settings
+        content = scaled(content, scale) if scale != 1 else content
+    return _plan(content, origin, list(KINDS)), origin
+
+
+def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:
+    """What a schedule file, or a part of it, says."""
     kind = content.pop("kind", None)
-    if kind not in SCHEDULES:
+    if kind not in kinds:
         raise UsageError(
-            f"{origin}: kind must be one of {', '.join(SCHEDULES)}, not {kind!r}{did_you_mean(kind, SCHEDULES) or '.'}"
+            f"{origin}: kind must be one of {', '.join(kinds)}, not {kind!r}{did_you_mean(kind, kinds) or '.'}"
         )
+    if kind in COMPOSITIONS:
+        parts = {}
+        for name, block in _mapping(content.pop("parts", None), f"{origin}: parts").items():
+            _check_label(name, KINDS[kind], origin, "a part")
+            block = _merged(
+                _mapping(block, f"{origin}: parts.{name}"), _mapping(content.get(name), f"{origin}: {name}")
+            )
+            if misplaced := next((key for key in OWN if key in block), None):
+                raise UsageError(f"{origin}: {misplaced} is set for all parts together, not for {name} alone.")
+            parts[name] = _plan(block, origin, list(SCHEDULES))
+            content[name] = parts[name].settings
+        return Plan(kind, content, parts=parts)
     labels: dict[str, str] = {}
     for label, block in _mapping(content.pop("changes", None), f"{origin}: changes").items():
         settings = dict(_mapping(block, f"{origin}: changes.{label}"))
         labels[label] = settings.pop("change", label)
-        _check_label(label, labels[label], SCHEDULES[kind], origin)
+        if labels[label] not in CHANGES:
+            raise UsageError(
+                f"{origin}: there is no change {labels[label]!r}; choose one of {', '.join(CHANGES)}"
+                f"{did_you_mean(labels[label], CHANGES) or '.'}"
+            )
+        _check_label(label, KINDS[kind], origin, "a change")
         content[label] = _merged(settings, _mapping(content.get(label), f"{origin}: {label}"))
-    return {"kind": kind, "settings": content}, labels, origin
+    return Plan(kind, content, labels)
 
 
 def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
@@ -329,25 +405,13 @@ def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _check_label(label: str, change: object, kind: type[Schedule], origin: str) -> None:
-    """Refuse a change that there is not, and a label that could not be the name of a flag or a file's column."""
-    if change not in CHANGES:
-        raise UsageError(
-            f"{origin}: there is no change {change!r}; choose one of {', '.join(CHANGES)}"
-            f"{did_you_mean(change, CHANGES) or '.'}"
-        )
-    taken = {"name", "kind", "changes", *dir(kind), *(entry.name for entry in fields(kind))}
+def _check_label(label: str, kind: type[Any], origin: str, what: str) -> None:
+    """Refuse a label that could not be the name of a flag or a file's column."""
+    taken = {"name", "kind", "changes", "parts", *dir(kind), *(entry.name for entry in fields(kind))}
     if not LABEL.fullmatch(label) or keyword.iskeyword(label) or label in taken:
         raise UsageError(
-            f"{origin}: {label!r} cannot label a change; use another word, of letters, digits and underscores."
+            f"{origin}: {label!r} cannot label {what}; use another word, of letters, digits and underscores."
         )
-
-
-def _schedule_group(spec: dict[str, Any], labels: dict[str, str]) -> type[Any]:
-    """A dataclass of the schedule's own settings with those of each change nested under its label."""
-    kind = SCHEDULES[spec["kind"]]
-    nested = [(label, CHANGES[name]) for label, name in labels.items()]
-    return make_dataclass(kind.__name__, nested, bases=(kind,), kw_only=True)
 
 
 def _full_names(flags: Flags, group: str, chosen: dict[str, type[Any]]) -> Flags:
@@ -379,10 +443,6 @@ def _variants(network: NetworkSettings) -> list[str]:
     """In what a network differs from SB3's own by more than widths and stock nonlinearities."""
     activation = [] if network.activation in ("agent", *STOCK) else [network.activation]
     return activation + [name for name in ("layer_norm", "spectral_norm") if getattr(network, name) != "none"]
-
-
-def _name_of(item: object, registry: Mapping[str, type[Any]]) -> str:
-    return next(name for name, kind in registry.items() if type(item) is kind)
 
 
 def _plain(value: Any) -> Any:

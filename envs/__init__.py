@@ -2,20 +2,26 @@
 
 import functools
 import importlib
+import json
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl
 
 import gymnasium as gym
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from configs.settings import did_you_mean
 from envs import mujoco_log
 from envs.nonstationary import NonStationary
 from envs.tasks import Tasks
 
-__all__ = ["NonStationary", "Tasks", "make_env", "make_plain_env", "make_vec_env"]
+if TYPE_CHECKING:
+    # SB3 brings PyTorch along, which whoever makes a single environment may have no use for.
+    from stable_baselines3.common.vec_env import VecEnv
+
+__all__ = ["NonStationary", "Tasks", "make_env", "make_plain_env", "make_vec_env", "split_id"]
+
+Stepping = Literal["auto", "dummy", "subproc", "batch"]
 
 INSTALLS = {
     "gymnasium.envs.box2d": 'pip install "perennial[box2d]"',
@@ -29,22 +35,53 @@ def make_plain_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> 
     """The environment as Gymnasium makes it, without anything that it prints on the way.
 
     Args:
-        env_id: a registered id with its version, or "module:id" for one that a module of the user's registers.
+        env_id: a registered id with its version, or "module:id" for one that a module of the user's registers; with
+            arguments of the environment behind it where it needs some: "Ant-v5?contact_cost_weight=0".
         env_kwargs: further arguments of the environment.
 
     Raises:
-        ValueError: there is no such environment, or a package that it needs is not installed.
+        ValueError: there is no such environment, it does not take an argument, or a package that it needs is not
+            installed.
     """
+    env_id, arguments = split_id(env_id)
+    arguments |= dict(env_kwargs or {})
     _check_known(env_id)
     mujoco_log.redirect()
     with warnings.catch_warnings():
         # Old versions are what published results were measured on.
         warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
         try:
-            return gym.make(env_id, **dict(env_kwargs or {}))
+            return gym.make(env_id, **arguments)
         except (ImportError, gym.error.DependencyNotInstalled) as error:
             module = str(gym.spec(env_id).entry_point)
             raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
+        except TypeError as error:
+            if not arguments:
+                raise
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise ValueError(f"{env_id} cannot be made with {given}: {error}") from error
+
+
+def split_id(env_id: str) -> tuple[str, dict[str, Any]]:
+    """The id proper, and the arguments behind its question mark: "Ant-v5?a=1&b=true" has {"a": 1, "b": True}.
+
+    Raises:
+        ValueError: what stands behind the question mark is not name=value, joined by "&".
+    """
+    name, mark, query = env_id.partition("?")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if mark else []
+    except ValueError as error:
+        raise ValueError(f"{env_id!r}: behind the question mark stand name=value pairs, joined by &") from error
+    return name, {key: _plain(text) for key, text in pairs}
+
+
+def _plain(text: str) -> Any:
+    """A number, true, false, null or a list, as JSON has it; else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def make_env(
@@ -70,7 +107,11 @@ def make_env(
         ValueError: there is no such environment, a package is missing, or a change does not fit (`ChangeError`).
     """
     env: gym.Env[Any, Any] = NonStationary(make_plain_env(env_id, env_kwargs), tasks, stride, start)
-    return Monitor(env) if monitor else env
+    if not monitor:
+        return env
+    from stable_baselines3.common.monitor import Monitor
+
+    return Monitor(env)
 
 
 def make_vec_env(
@@ -78,12 +119,12 @@ def make_vec_env(
     tasks: Tasks,
     n_envs: int,
     seed: int,
-    subprocesses: bool = False,
+    stepping: Stepping = "auto",
     monitor: bool = True,
     *,
     start: int = 0,
     env_kwargs: Mapping[str, Any] | None = None,
-) -> VecEnv:
+) -> "VecEnv":
     """`n_envs` environments in lockstep, which all change at the same step of the run.
 
     Args:
@@ -91,19 +132,23 @@ def make_vec_env(
         tasks: what changes and when.
         n_envs: how many environments.
         seed: seeds the environments (seed, seed + 1 ...); what changes is seeded by `tasks`.
-        subprocesses: whether each environment has a process of its own.
+        stepping: how they are stepped: in turn (dummy), each in a process of its own (subproc), or all at once by
+            MuJoCo (batch), which is faster; auto takes the batch where it knows the environment, else dummy.
         monitor: as for `make_env`.
         start: the environment step of the run at which to start.
         env_kwargs: further arguments of the environment.
 
     Raises:
-        ValueError: as `make_env`; also with subprocesses it is raised here, and not somewhere in theirs.
+        ValueError: as `make_env`; also with subprocesses it is raised here, and not somewhere in theirs. Or the batch
+            is asked for and does not know the environment.
     """
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
     make = functools.partial(
         make_env, env_id, tasks, stride=n_envs, start=start, monitor=monitor, env_kwargs=env_kwargs
     )
     vec_env: VecEnv
-    if subprocesses:
+    if stepping == "subproc":
         make().close()
         vec_env = SubprocVecEnv([make] * n_envs)
     else:

@@ -61,28 +61,31 @@ def verify(env_id: str, tasks: Tasks, steps: int, env_kwargs: Mapping[str, Any] 
         VerificationError: a value that differs from the environment's own changes no transition at all.
         ValueError: the environment cannot be made, or a change does not fit it (`ChangeError`).
     """
+    env = NonStationary(make_plain_env(env_id, env_kwargs), tasks, stride=0)
+    originals = {label: change.original for label, change in env.tasks.changes.items()}
+    plain: dict[int, list[Transition]] = {}
+
+    def effect_of(label: str, value: Any) -> float:
+        for length in (TRANSITIONS, MOST_TRANSITIONS):
+            if length not in plain:
+                env.course.hold(originals)
+                plain[length] = _transitions(env, length)
+            env.course.hold(originals | {label: value})
+            if effect := _largest_difference(plain[length], _transitions(env, length)):
+                return effect
+        return 0.0
+
     rows = []
-    for label in tasks.changes:
-        env = NonStationary(make_plain_env(env_id, env_kwargs), tasks.only(label), stride=0)
-        change = env.tasks.changes[label]
-        plain: dict[int, list[Transition]] = {}
+    for label, change in env.tasks.changes.items():
         for step, value in islice(_values(env.tasks, label, steps), MOST_VALUES):
-            text, effect = change.describe(value), 0.0
-            for length in (TRANSITIONS, MOST_TRANSITIONS):
-                if length not in plain:
-                    env.course.hold({label: change.original})
-                    plain[length] = _transitions(env, length)
-                env.course.hold({label: value})
-                effect = _largest_difference(plain[length], _transitions(env, length))
-                if effect > 0:
-                    break
-            else:
+            task, text, effect = env.tasks.task(step), change.describe(value), effect_of(label, value)
+            if effect == 0:
                 raise VerificationError(
-                    f"{label} does nothing in {env_id}: in task {env.tasks.task(step)} ({text}), {MOST_TRANSITIONS} "
-                    "random transitions are exactly those of the unchanged environment"
+                    f"{label} does nothing in {env_id}: in task {task} ({text}), {MOST_TRANSITIONS} random transitions "
+                    "are exactly those of the unchanged environment"
                 )
-            rows.append(Effect(label, env.tasks.task(step), text, effect))
-        env.close()
+            rows.append(Effect(label, task, text, effect))
+    env.close()
     return rows
 
 

@@ -73,13 +73,13 @@ def test_without_arguments_the_default_benchmark_runs() -> None:
     config = parse([])
     assert (config.benchmark, config.run.env, config.run.steps) == ("cartpole_permuted", "CartPole-v1", 368_640)
     assert config.names == {"agent": "ppo", "network": "mlp", "schedule": "permuted", "optimizer": "agent"}
-    assert (config.arm, list(config.changes)) == ("none", ["observation_permutation", "action_permutation"])
+    assert (config.arm, list(config.tasks.changes)) == ("none", ["observation_permutation", "action_permutation"])
     assert (config.agent.n_envs, config.network.hidden) == (8, (64, 64))
 
 
 def test_an_environment_alone_runs_nothing_that_changes() -> None:
     config = parse(["--env", "Pendulum-v1", "--agent=sac"])
-    assert (config.names["schedule"], config.changes, config.benchmark) == ("stationary", {}, "")
+    assert (config.names["schedule"], config.tasks.changes, config.benchmark) == ("stationary", {}, "")
     assert config.agent == AGENTS["sac"]()
 
 
@@ -116,8 +116,8 @@ def test_of_a_short_and_a_full_flag_the_later_holds(short_first: bool) -> None:
 def test_settings_of_a_shipped_schedule_are_changed_one_by_one(write: Any) -> None:
     block = "schedule: {name: friction, period: 500, changes: {mujoco_friction: {low: 0.5}}}"
     config = parse(["--config", write(f"env: Hopper-v5\n{block}\n"), "--schedule.seed", "3"])
-    friction = config.changes["mujoco_friction"]
-    assert (config.schedule.period, config.schedule.seed) == (500, 3)  # type: ignore[attr-defined]
+    friction = config.tasks.changes["mujoco_friction"]
+    assert (config.tasks.schedule.period, config.tasks.schedule.seed) == (500, 3)  # type: ignore[attr-defined]
     assert (friction.low, friction.high, friction.draw) == (0.5, 2.0, "log_uniform")  # type: ignore[attr-defined]
 
 
@@ -126,7 +126,7 @@ LABELLED = "kind: periodic\nperiod: 32\nchanges: {%s: {change: reward_scale, val
 
 def test_a_label_names_a_change(write: Any) -> None:
     config = parse(["--schedule", write(LABELLED % "my_flip"), "--schedule.my-flip.values", "1,-2"])
-    assert config.changes == {"my_flip": CHANGES["reward_scale"](values=(1.0, -2.0))}  # type: ignore[call-arg]
+    assert config.tasks.changes == {"my_flip": CHANGES["reward_scale"](values=(1.0, -2.0))}  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("label", ["class", "task", "seed", "kind", "my label", "a__b", "_a", "3a", "'3'", "a-b", "''"])
@@ -219,8 +219,12 @@ def test_empty_blocks_are_the_defaults(write: Any) -> None:
 
 
 def resolved(config: Config) -> Mapping[str, Any]:
-    kept = ("agent", "network", "optimizer", "schedule", "changes", "resets", "regularizers", "names")
-    return {name: getattr(config, name) for name in kept} | {"run": config.run}
+    kept = ("agent", "network", "optimizer", "resets", "regularizers", "names", "schedule_seed")
+    return {name: getattr(config, name) for name in kept} | {
+        "run": config.run,
+        "schedule": config.tasks.schedule,
+        "changes": config.tasks.changes,
+    }
 
 
 FLOATS = st.floats(1e-12, 1.0)

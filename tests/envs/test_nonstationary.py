@@ -232,8 +232,8 @@ def test_dummy_and_subprocesses_agree(boundary: str) -> None:
     changes = {"mass": Pendulum(), "rotation": ObservationRotation(), "reward": RewardScale(values=[1, -1])}
     tasks = Tasks(Periodic(period=30, boundary=boundary), changes, seed=5)
     runs = []
-    for subprocesses in (False, True):
-        vec_env = make_vec_env("Pendulum-v1", tasks, n_envs=3, seed=0, subprocesses=subprocesses)
+    for stepping in ("dummy", "subproc"):
+        vec_env = make_vec_env("Pendulum-v1", tasks, n_envs=3, seed=0, stepping=stepping)
         rng = np.random.default_rng(0)
         run = [vec_env.reset()]
         infos = []
@@ -344,10 +344,10 @@ for _ in range(3):
         ("Ant-v3", "Ant-v3 cannot be made: The mujoco v2 and v3 based environments have been moved"),
     ],
 )
-@pytest.mark.parametrize("subprocesses", [False, True])
-def test_unknown_environments(env_id: str, message: str, subprocesses: bool) -> None:
+@pytest.mark.parametrize("stepping", ["dummy", "subproc"])
+def test_unknown_environments(env_id: str, message: str, stepping: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 (the whole message is compared)
-        make_vec_env(env_id, Tasks(Constant(), {}), 2, 0, subprocesses=subprocesses)
+        make_vec_env(env_id, Tasks(Constant(), {}), 2, 0, stepping=stepping)
     assert str(error.value).startswith(message)
 
 

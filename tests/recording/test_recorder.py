@@ -18,7 +18,7 @@ from tests.recording.conftest import PPO, SAC, Recorded, record
 
 def test_rows_are_the_tasks_and_their_episodes(recorded: Recorded) -> None:
     rows = recorded.directory.read_tasks()
-    period = recorded.config.schedule.period  # type: ignore[attr-defined]
+    period = recorded.config.tasks.schedule.period  # type: ignore[attr-defined]
     assert [row["task"] for row in rows] == [0, 1, 2]
     assert [row["start"] for row in rows] == [0, period, 2 * period]
     assert [row["end"] for row in rows] == [period, 2 * period, recorded.model.num_timesteps]
@@ -47,7 +47,7 @@ def test_columns_are_the_means_over_networks(recorded: Recorded) -> None:
 
 def test_events_are_every_switch_and_every_reset(recorded: Recorded) -> None:
     events = [json.loads(line) for line in recorded.directory.events.read_text().splitlines()]
-    period, n_envs = recorded.config.schedule.period, recorded.config.agent.n_envs  # type: ignore[attr-defined]
+    period, n_envs = recorded.config.tasks.schedule.period, recorded.config.agent.n_envs  # type: ignore[attr-defined]
     switches = [(event["task"], event["step"], event["env"]) for event in events if event["event"] == "switch"]
     assert sorted(switches) == [(task, task * period, env) for task in (1, 2) for env in range(n_envs)]
     resets = [event for event in events if event["event"] == "reset"]
