@@ -26,6 +26,7 @@ from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
 from envs import Tasks, make_vec_env
+from envs.normalize import Normalize, normalize
 from envs.schedules import Periodic
 from envs.tasks import Composition
 from envs.verify import Effect, verify
@@ -35,7 +36,6 @@ from recording.directory import RunDirectory, State, default_path
 from recording.recorder import Recorder
 from recording.tensorboard import Curves
 from resets import TimedReset
-
 
 MOST_SWITCHES = 1000
 """Switches looked through for one in the middle of a rollout."""
@@ -125,6 +125,8 @@ def train(config: Config, console: Console) -> int:
         plasticity.close()
         recorder.close()
         model.save(directory.model)
+        if isinstance(env, Normalize):
+            env.save(directory.normalizer)
         curves.close()
         env.close()
         directory.set_status(state, model.num_timesteps)
@@ -147,7 +149,9 @@ def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
     check_device(config.run.device)
     with usage_errors():
         tasks = config.tasks
-        env = make_vec_env(config.run.env, tasks, config.agent.n_envs, config.run.seed)
+        env = make_vec_env(config.run.env, tasks, config.agent.n_envs, config.run.seed, config.run.stepping)
+        gamma, context = getattr(config.agent, "gamma", 0.99), env.get_attr("context_size", [0])[0]
+        env = normalize(env, config.normalize, gamma, context)
         config.agent.check_spaces(config.run.env, env.action_space)
         policy_kwargs = config.optimizer.policy_kwargs(config.agent.adam_eps)
     with usage_errors(f"agent {config.names['agent']} cannot be made: "), warnings.catch_warnings():

@@ -21,7 +21,9 @@ from agents.policies import STOCK
 from configs import files
 from configs.flags import Flags, build, canonical, from_command_line, from_mapping
 from configs.settings import SettingError, Settings, UsageError, did_you_mean
+from envs import Stepping
 from envs.changes import CHANGES
+from envs.normalize import Normalization
 from envs.schedules import COMPOSITIONS, SCHEDULES
 from envs.tasks import OWN, Composition, Tasks, scaled
 from optimizers import OPTIMIZERS, OptimizerSettings
@@ -75,6 +77,10 @@ class Run(Settings):
     run_dir: Path | None = None
     """Directory of the run; none: runs/ and a name made from the configuration."""
 
+    stepping: Stepping = "auto"
+    """How parallel environments are stepped: in turn (dummy), each in a process of its own (subproc), or all at once by
+    MuJoCo (batch); auto takes the batch where it knows the environment, and else dummy."""
+
     preflight: bool = True
     """Before training, try every scheduled value and stop where one has no effect on the environment."""
 
@@ -103,6 +109,7 @@ class Config:
         network: settings of its networks, named `network_name`.
         optimizer: settings of its optimiser; `agent` is the agent's own.
         tasks: what changes and when.
+        normalize: how observations and rewards are normalised.
         resets: by name, in the order in which they fire.
         regularizers: by name.
         benchmark: name of the benchmark or file that the configuration started from.
@@ -114,6 +121,7 @@ class Config:
     network: NetworkSettings
     optimizer: OptimizerSettings
     tasks: Tasks
+    normalize: Normalization
     resets: dict[str, Reset]
     regularizers: dict[str, Regularizer | Projection]
     names: dict[str, str]
@@ -124,6 +132,8 @@ class Config:
     def arm(self) -> str:
         """The interventions in a word, such as `none`, `redo+spectral` or `redo+crelu+unit_adam`."""
         own = [name for name in [self.names["optimizer"]] if name != "agent"]
+        if self.normalize.policy != "off":
+            own.append(f"norm_{self.normalize.policy}")
         return "+".join([*self.resets, *self.regularizers, *_variants(self.network), *own]) or "none"
 
     def as_dict(self) -> dict[str, Any]:
@@ -136,6 +146,7 @@ class Config:
             "network": {"name": self.names["network"], **asdict(self.network)},
             "optimizer": {"name": self.names["optimizer"], **asdict(self.optimizer)},
             "schedule": {"name": self.names["schedule"], **self.tasks.as_dict(), "seed": self.schedule_seed},
+            "normalize": asdict(self.normalize),
             "reset": {name: asdict(reset) for name, reset in self.resets.items()} or "none",
             "regularizer": {name: asdict(item) for name, item in self.regularizers.items()} or "none",
         }
@@ -193,7 +204,7 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
     """
     choice = choose(from_command_line(arguments))
     kind = make_dataclass("Configuration", list(choice.groups.items()), bases=(Run,), kw_only=True)
-    parsed: Any = build(kind, choice.flags, program, also=(*ONE, *SEVERAL, "config", "help"))
+    parsed: Any = build(kind, choice.flags, program, also=(*ONE, *SEVERAL, "normalize", "config", "help"))
     run = Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)})
     try:
         tasks = choice.plan.tasks(parsed.schedule, run.seed)
@@ -205,6 +216,7 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
         network=parsed.network,
         optimizer=parsed.optimizer,
         tasks=tasks,
+        normalize=parsed.normalize,
         resets=_several(parsed, "reset", choice.names["reset"]),
         regularizers=_several(parsed, "regularizer", choice.names["regularizer"]),
         names={group: choice.names[group][0] for group in ONE},
@@ -225,6 +237,10 @@ def choose(flags: Flags) -> Choice:
     if isinstance(tree.get("steps"), int):
         tree["steps"] = max(1, round(tree["steps"] * scale))
     title = str(tree.pop("benchmark", path.stem if path else ""))
+    if isinstance(tree.get("normalize"), str):
+        tree["normalize"] = {"policy": tree["normalize"]}
+    if "normalize" in flags:
+        flags["normalize.policy"] = flags.pop("normalize")
     blocks = {group: read_block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}
     names = {group: read_names(group, asked.get(group), list(blocks[group]), origin) for group in (*ONE, *SEVERAL)}
 
@@ -240,6 +256,7 @@ def choose(flags: Flags) -> Choice:
         "network": NETWORKS[network],
         "optimizer": CHOICES["optimizer"][optimizer],
         "schedule": plan.group(),
+        "normalize": Normalization,
     }
     for name in plan.parts:
         if own := next((own for own in OWN if f"schedule.{canonical(name)}.{own}" in flags), None):
@@ -357,7 +374,7 @@ def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, sc
         content, origin = dict(own), path.name
     else:
         file = files.find("schedules", name, "--schedule")
-        content, origin = _merged(files.read(file), own or {}), file.name
+        content, origin = files.merged(files.read(file), own or {}), file.name
     with suppress(TypeError):  # no number where one has to be: it is refused with all other settings
         content = scaled(content, scale) if scale != 1 else content
     return _plan(content, origin, list(KINDS)), origin
@@ -374,7 +391,7 @@ def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:
         parts = {}
         for name, block in _mapping(content.pop("parts", None), f"{origin}: parts").items():
             _check_label(name, KINDS[kind], origin, "a part")
-            block = _merged(
+            block = files.merged(
                 _mapping(block, f"{origin}: parts.{name}"), _mapping(content.get(name), f"{origin}: {name}")
             )
             if misplaced := next((key for key in OWN if key in block), None):
@@ -392,17 +409,8 @@ def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:
                 f"{did_you_mean(labels[label], CHANGES) or '.'}"
             )
         _check_label(label, KINDS[kind], origin, "a change")
-        content[label] = _merged(settings, _mapping(content.get(label), f"{origin}: {label}"))
+        content[label] = files.merged(settings, _mapping(content.get(label), f"{origin}: {label}"))
     return Plan(kind, content, labels)
-
-
-def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    """Settings over settings, block by block."""
-    merged = dict(low)
-    for key, value in high.items():
-        below = low.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def _check_label(label: str, kind: type[Any], origin: str, what: str) -> None:

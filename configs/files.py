@@ -76,6 +76,15 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """Settings over settings, block by block."""
+    found = dict(low)
+    for key, value in high.items():
+        below = low.get(key)
+        found[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return found
+
+
 def write(path: Path, content: dict[str, Any], comment: str) -> None:
     """Write settings in the order given, under a comment."""
     path.write_text(f"# {comment}\n" + yaml.safe_dump(content, sort_keys=False))

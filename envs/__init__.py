@@ -13,6 +13,7 @@ import gymnasium as gym
 from configs.settings import did_you_mean
 from envs import mujoco_log
 from envs.nonstationary import NonStationary
+from envs.registration import register
 from envs.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -178,3 +179,6 @@ def _what_is_missing(module: str, error: Exception) -> str:
     if install is None or type(error) is ImportError:
         return str(error).rstrip(".")
     return f"a package that it needs is not installed ({install})"
+
+
+register()

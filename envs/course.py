@@ -51,6 +51,7 @@ class Course:
         self._signal = tasks.signal
         self._context: NDArray[Any] | None = None
         self._held: dict[str, Any] | None = None
+        self.context_size = 0
         for change in changes:
             space = change.observation_space(space)
         self.observation_space = space if self._signal != "context" else self._with_context(space)
@@ -68,6 +69,7 @@ class Course:
         for label, change in self.tasks.changes.items():
             low, high = change.context_bounds()
             size = len(change.context(self.values[label]))
+            self.context_size += size
             lows += [low] * size
             highs += [high] * size
         self._dtype = space.dtype

@@ -46,6 +46,8 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """
 
     def __init__(self, env: gym.Env[Any, Any], tasks: Tasks, stride: int = 1, start: int = 0) -> None:
+        if env.has_wrapper_attr("course"):
+            raise ValueError(f"{env.spec.id if env.spec else env} changes by itself; train on it with its --config")
         RecordConstructorArgs.__init__(self, tasks=tasks, stride=stride, start=start)
         for change in tasks.changes.values():
             env = change.wrap(env)
@@ -68,6 +70,11 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def stride(self) -> int:
         """Environment steps of the run for each step of this environment."""
         return self.course.stride
+
+    @property
+    def context_size(self) -> int:
+        """How many numbers at the end of each observation are the values of the task."""
+        return self.course.context_size
 
     def set_clock(self, step: int) -> None:
         """Go to environment step `step` of the run, at the next reset, without which no step is taken."""

@@ -6,6 +6,7 @@ status.json    running, finished, interrupted or failed, and how far it came
 events.jsonl   every switch and every reset, a line each
 tasks.csv      a row for each task
 model.zip      the SB3 model at the end
+normalizer.npz what observations were normalised by, where they were
 events.out.*   TensorBoard
 """
 
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +32,8 @@ State = Literal["running", "finished", "interrupted", "failed"]
 
 def default_path(config: Config) -> Path:
     """`runs/<benchmark>/<agent>-<arm>-s<seed>-<hash>`; the hash covers everything that the run depends on."""
-    benchmark = config.benchmark or f"{config.run.env.replace('/', '-')}-{Path(config.names['schedule']).stem}"
+    env = re.sub(r"[^A-Za-z0-9.]+", "-", config.run.env)
+    benchmark = config.benchmark or f"{env}-{Path(config.names['schedule']).stem}"
     content = json.dumps(config.as_dict(), sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:6]
     return RUNS / benchmark / f"{config.names['agent']}-{config.arm}-s{config.run.seed}-{digest}"
@@ -55,6 +58,11 @@ class RunDirectory:
     def events(self) -> Path:
         """The log of switches and resets."""
         return self.path / "events.jsonl"
+
+    @property
+    def normalizer(self) -> Path:
+        """The statistics by which observations were normalised, where they were."""
+        return self.path / "normalizer.npz"
 
     @property
     def model(self) -> Path:

@@ -266,6 +266,10 @@ class ScalarChange(Change):
         if self.positive and value <= 0:
             raise ChangeError(f"{self.name}: {self.noun} must be above 0, not {value:g}")
 
+    def between(self, before: float, after: float, blend: float) -> float:
+        """The value of a drift that has come to `blend` on its way from `before` to `after`."""
+        return blend
+
     def place(self, value: float) -> float:
         """How far `value` is from low (0) to high (1), within both; in the logarithm where draw is log_uniform.
 
