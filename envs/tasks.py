@@ -90,9 +90,14 @@ class Tasks:
         self._bound, self._cache, self._chain = True, {}, []
         space = env.observation_space
         written: dict[str, str] = {}
+        rewarding = ""
         for label, change in self.changes.items():
             if change.at_reset and self.boundary == "immediate":
                 raise ChangeError(f"{label} can change between episodes only: choose boundary truncate or next_reset")
+            if change.own_reward and rewarding:
+                raise ChangeError(f"{label} must stand before {rewarding}: it takes the environment's own reward apart")
+            if type(change).reward is not Change.reward and not change.own_reward:
+                rewarding = label
             change.bind(env, space)
             space = change.observation_space(space)
             for place in change.writes():

@@ -32,6 +32,9 @@ class Change(Settings):
     at_reset: ClassVar[bool] = False
     """Whether the change can be made between two episodes only: a boundary of `immediate` is refused then."""
 
+    own_reward: ClassVar[bool] = False
+    """Whether `reward` takes terms out of the environment's own reward, which no other change must have touched."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.env: gym.Env[Any, Any] | None = None

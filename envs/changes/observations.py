@@ -1,21 +1,22 @@
 """Changes of what the agent sees, of observations that are a vector of numbers.
 
 The world behind stays the same: such a task is as hard to learn from scratch as the original one, so that whatever
-an agent loses from task to task is its own. Spaces are widened once to hold the observations of all tasks.
+an agent loses from task to task is its own (a mask apart, which hides what may be needed). Spaces are widened once to
+hold the observations of all tasks.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from envs.changes.base import Change
-
-MOST_IN_WORDS = 8
-"""Components up to which a permutation is written out; events hold it whole in any case."""
+from configs.settings import SettingError
+from envs.changes.base import Change, ChangeError
+from envs.changes.values import MOST_IN_WORDS, check_list, vector_of
 
 
 @dataclass(kw_only=True)
@@ -32,16 +33,12 @@ class ObservationPermutation(Change):
     def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the number of components."""
         super().bind(env, space)
-        space = self.space
         needs = "a vector of numbers as observation" + (" (floating, to turn signs)" if self.signs else "")
-        if not isinstance(space, Box) or len(space.shape) != 1:
-            raise self.misfit(env, needs)
-        if self.signs and not np.issubdtype(space.dtype, np.floating):
-            raise self.misfit(env, needs)
-        self._dim = space.shape[0]
-        self._dtype = space.dtype
+        box = vector_of(self, env, needs, floating=self.signs)
+        self._dim = box.shape[0]
+        self._dtype = box.dtype
         self._places = np.arange(self._dim)
-        self._signs = np.ones(self._dim, space.dtype)
+        self._signs = np.ones(self._dim, box.dtype)
         self._changed = False
 
     @property
@@ -58,6 +55,12 @@ class ObservationPermutation(Change):
             value: list[int] = places.tolist()
             if value != self.original or self._dim == 1:
                 return value
+
+    def check(self, value: Any) -> None:
+        """Refuse what is no order of the components."""
+        check_list(self, value, self._dim, -self._dim if self.signs else 1, self._dim, whole=True)
+        if sorted(map(abs, value)) != self.original:
+            raise ChangeError(f"{self.name} takes every component from 1 to {self._dim} once, not {value}")
 
     def set(self, value: list[int]) -> None:
         """Use the places and signs of `value` from now on."""
@@ -102,17 +105,22 @@ class ObservationRotation(Change):
     Gaussian matrix with the signs of R's diagonal moved into Q (Mezzadri 2007, arXiv math-ph/0609050).
     """
 
+    dimensions: Annotated[int, Ge(2)] | None = None
+    """Rotate into more dimensions than the observation has: it is lengthened to so many by zeros, in every task, and
+    then rotated (in the original task only lengthened). None: into its own."""
+
     def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
         """Read the number of components."""
         super().bind(env, space)
-        space = self.space
         needs = "a vector of two or more floating numbers as observation"
-        if not isinstance(space, Box) or len(space.shape) != 1 or space.shape[0] < 2:
+        if self.dimensions is not None:
+            needs = f"a vector of at most {self.dimensions} floating numbers (dimensions) as observation"
+        box = vector_of(self, env, needs, least=2 if self.dimensions is None else 1)
+        self._dim = box.shape[0]
+        self._dtype = box.dtype
+        self._out = self._dim if self.dimensions is None else self.dimensions
+        if self._out < self._dim:
             raise self.misfit(env, needs)
-        if not np.issubdtype(space.dtype, np.floating):
-            raise self.misfit(env, needs)
-        self._dim = space.shape[0]
-        self._dtype = space.dtype
         self._rotation: NDArray[np.float64] | None = None
 
     @property
@@ -124,11 +132,16 @@ class ObservationRotation(Change):
         """The seed of another rotation."""
         return int(rng.integers(1, 2**32))
 
+    def check(self, value: Any) -> None:
+        """Refuse what is no seed."""
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ChangeError(f"{self.name} takes the seed of a rotation, a whole number of at least 0, not {value!r}")
+
     def matrix(self, value: int) -> NDArray[np.float64]:
-        """The rotation [n, n] of a value; the agent sees `matrix @ observation`."""
+        """The rotation [d, d] of a value; the agent sees `matrix @ observation`, lengthened to d numbers by zeros."""
         if value == 0:
-            return np.eye(self._dim)
-        q, r = np.linalg.qr(np.random.default_rng(value).standard_normal((self._dim, self._dim)))
+            return np.eye(self._out)
+        q, r = np.linalg.qr(np.random.default_rng(value).standard_normal((self._out, self._out)))
         q *= np.sign(np.diag(r))
         if np.linalg.det(q) < 0:
             q[:, 0] *= -1
@@ -136,7 +149,8 @@ class ObservationRotation(Change):
 
     def set(self, value: int) -> None:
         """Rotate by `value` from now on."""
-        self._rotation = None if value == 0 else self.matrix(value)
+        # The zeros meet the last columns, which are left out.
+        self._rotation = None if value == 0 else np.ascontiguousarray(self.matrix(value)[:, : self._dim])
 
     def observation_space(self, space: gym.Space[Any]) -> gym.Space[Any]:
         """All components within the greatest length that an observation can have."""
@@ -144,14 +158,18 @@ class ObservationRotation(Change):
         farthest = np.maximum(np.abs(space.low.astype(np.float64)), np.abs(space.high.astype(np.float64)))
         # One part in a million more, for the rounding of the rotated components.
         length = float(np.linalg.norm(farthest) * (1 + 1e-6))
-        return Box(-length, length, space.shape, space.dtype.type)
+        return Box(-length, length, (self._out,), space.dtype.type)
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The rotated observation, in a new array; computed in double precision."""
-        if self._rotation is None:
+        if self._rotation is not None:
+            rotated: NDArray[Any] = (self._rotation @ observation).astype(self._dtype)
+            return rotated
+        if self._out == self._dim:
             return observation
-        rotated: NDArray[Any] = (self._rotation @ observation).astype(self._dtype)
-        return rotated
+        longer = np.zeros(self._out, self._dtype)
+        longer[: self._dim] = observation
+        return longer
 
     @property
     def noun(self) -> str:
@@ -161,3 +179,83 @@ class ObservationRotation(Change):
     def number(self, value: int) -> str:
         """That it is rotated, and by which draw."""
         return f"rotated (draw {value})"
+
+
+@dataclass(kw_only=True)
+class ObservationMask(Change):
+    """Some components of the observation are hidden: 0 is shown in their place, as if their sensors had failed.
+
+    A value lists the components that are hidden, counted from 0 and in order. Any of the sets of so many components is
+    drawn with equal chances.
+    """
+
+    fraction: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Share of the components that is hidden, rounded to a number of at least 1; none is one half."""
+    count: Annotated[int, Ge(1)] | None = None
+    """How many components are hidden, in place of `fraction`; at least one must be left."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fraction is not None and self.count is not None:
+            raise SettingError(self, "count", f"must be left out where fraction is given, not {self.count}")
+
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
+        """Read the number of components."""
+        super().bind(env, space)
+        least = 2 if self.count is None else self.count + 1
+        needs = f"a vector of {least} or more numbers as observation"
+        self._dim = vector_of(self, env, needs, least=least, floating=False).shape[0]
+        share = 0.5 if self.fraction is None else self.fraction
+        self._count = self.count or min(max(round(share * self._dim), 1), self._dim - 1)
+        self._hidden: list[int] = []
+
+    @property
+    def original(self) -> list[int]:
+        """Nothing is hidden."""
+        return []
+
+    def sample(self, rng: np.random.Generator) -> list[int]:
+        """So many components, all different."""
+        value: list[int] = np.sort(rng.choice(self._dim, self._count, replace=False)).tolist()
+        return value
+
+    def check(self, value: Any) -> None:
+        """Refuse what does not list components, each once and in order."""
+        check_list(self, value, None, 0, self._dim - 1, whole=True)
+        if sorted(set(value)) != value:
+            raise ChangeError(f"{self.name} takes components in order and once each, not {value}")
+
+    def set(self, value: list[int]) -> None:
+        """Hide `value` from now on."""
+        self._hidden = list(value)
+
+    def observation_space(self, space: gym.Space[Any]) -> gym.Space[Any]:
+        """With 0 in every component."""
+        assert isinstance(space, Box)
+        return Box(np.minimum(space.low, 0), np.maximum(space.high, 0), dtype=space.dtype.type)
+
+    def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
+        """The components that are left, in a new array."""
+        if not self._hidden:
+            return observation
+        masked = observation.copy()
+        masked[self._hidden] = 0
+        return masked
+
+    def context(self, value: list[int]) -> tuple[float, ...]:
+        """For each component, 1 where it is hidden and 0 where it is shown."""
+        return tuple(float(place in value) for place in range(self._dim))
+
+    def context_bounds(self) -> tuple[float, float]:
+        """From 0 to 1."""
+        return 0.0, 1.0
+
+    @property
+    def noun(self) -> str:
+        """What is changed."""
+        return "obs"
+
+    def number(self, value: list[int]) -> str:
+        """The hidden components, or how many they are."""
+        which = " ".join(map(str, value)) if len(value) <= MOST_IN_WORDS else f"{len(value)} of {self._dim}"
+        return f"without {which}"

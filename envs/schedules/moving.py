@@ -57,7 +57,7 @@ class Drift(Periodic):
             if change.original is None:
                 raise ValueError(
                     f"{label} cannot drift away from the environment's own values, which are not one number: "
-                    "set first to drawn, or mode to factor"
+                    "set first to drawn"
                 )
             lowest = min(lowest, change.original)
         if self.curve == "exponential" and lowest <= 0:
@@ -129,12 +129,18 @@ class Path(Schedule):
         """The bounds must be known; a path from the original needs one that is one number."""
         assert isinstance(change, ScalarChange)
         self._homes = {}
-        if self.first == "original" and change.original is None:
+        low, high = change.bounds()
+        if self.first == "drawn":
+            return
+        if change.original is None:
             raise ValueError(
-                f"{label} cannot start at the environment's own values, which are not one number: set first to drawn, "
-                "or mode to factor"
+                f"{label} cannot start at the environment's own values, which are not one number: set first to drawn"
             )
-        change.bounds()
+        if not low <= change.original <= high:
+            raise ValueError(
+                f"{label} cannot start at the environment's own value {change.original:g}, which is not within low "
+                f"({low:g}) and high ({high:g}): set first to drawn, or other bounds"
+            )
 
 
 @dataclass(kw_only=True)
@@ -163,7 +169,7 @@ class RandomWalk(Path):
 
 @dataclass(kw_only=True)
 class OrnsteinUhlenbeck(RandomWalk):
-    """Each number wanders about the environment's own value, to which it is drawn back, reflected at low and high.
+    """Each number wanders about the value it begins at, to which it is drawn back, reflected at low and high.
 
     An Ornstein-Uhlenbeck process seen every `every` steps, with its exact transition: x' = m + a (x - m) + s sqrt(1 -
     a^2) e, where a = exp(-every / memory) and e is standard normal (Gillespie 1996, Phys. Rev. E 54, 2084).
