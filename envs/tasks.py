@@ -223,9 +223,11 @@ class Tasks:
             values = {label: self._value(label, change, task, again) for label, change in self.changes.items()}
             if not task or not self.schedule.draws(task):
                 return values
-            before = self._chain[task - 1]
-            numbers = {label: change for label, change in measured(self.changes).items() if before[label] is not None}
-            if sum(abs(values[label] - before[label]) for label in numbers) >= distance or not numbers:
+            before, apart = self._chain[task - 1], 0.0
+            for label, change in measured(self.changes).items():
+                pairs = zip(change.context(values[label]), change.context(before[label]), strict=True)
+                apart += sum(abs(now - then) for now, then in pairs)
+            if apart >= distance:
                 return values
         raise ValueError(f"in {ATTEMPTS} draws no values were at a distance of {distance:g} from those before")
 

@@ -54,8 +54,8 @@ class Periodic(Schedule):
     """Task 0: the environment's own values (original) or drawn like all others (drawn). A change that lists its
     `values` always starts with the first of them."""
     distance: Annotated[float, Gt(0)] | None = None
-    """How far the values drawn for a task must at least be from those of the task before: the sum over all changes
-    whose values are numbers (L1), as Chung et al. 2024 have it; none asks for nothing."""
+    """How far the values drawn for a task must at least be from those of the task before: the sum over all numbers of
+    all changes (L1), as Chung et al. 2024 have it; none asks for nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,17 +87,25 @@ class Periodic(Schedule):
         """
         if self.distance is None:
             return
-        spans = [change.context_bounds() if change.values else change.bounds() for change in measured(changes).values()]
-        most = MOST_OF_THE_RANGE * sum(high - low for low, high in spans)
+        most = 0.0
+        for change in measured(changes).values():
+            low, high = change.context_bounds()
+            if isinstance(change, ScalarChange) and change.values is None:
+                low, high = change.bounds()
+            most += MOST_OF_THE_RANGE * (high - low) * len(change.context(change.original))
         if self.distance > most:
             raise ValueError(
                 f"distance must be at most {most:.3g} for the ranges of these changes, not {self.distance:g}"
             )
 
 
-def measured(changes: Mapping[str, Change]) -> dict[str, ScalarChange]:
-    """The changes whose distance from task to task counts: those whose numbers are drawn."""
-    return {label: change for label, change in changes.items() if isinstance(change, ScalarChange) and change.drawn}
+def measured(changes: Mapping[str, Change]) -> dict[str, Change]:
+    """The changes whose distance from task to task counts: those whose values are drawn, and are numbers."""
+    return {
+        label: change
+        for label, change in changes.items()
+        if (change.drawn if isinstance(change, ScalarChange) else type(change).context is not Change.context)
+    }
 
 
 @dataclass(kw_only=True)
