@@ -1,7 +1,6 @@
 """Environments that keep changing: what changes (`envs.changes`), when (`envs.schedules`), and building them."""
 
 import functools
-import importlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from urllib.parse import parse_qsl
 import gymnasium as gym
 
 from configs.settings import did_you_mean
-from envs import mujoco_log
+from envs import families, mujoco_log
 from envs.nonstationary import NonStationary
 from envs.registration import register
 from envs.tasks import Tasks
@@ -27,7 +26,9 @@ Stepping = Literal["auto", "dummy", "subproc", "batch"]
 INSTALLS = {
     "gymnasium.envs.box2d": 'pip install "perennial[box2d]"',
     "gymnasium.envs.mujoco": 'pip install "gymnasium[mujoco]"',
-    "ale_py": 'pip install "gymnasium[atari]"',
+    "ale_py": 'pip install "perennial[atari]"',
+    "minigrid": 'pip install "perennial[minigrid]"',
+    "shimmy": 'pip install "perennial[dm_control]"',
 }
 """What installs the packages of the environments defined in a module."""
 
@@ -52,7 +53,7 @@ def make_plain_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> 
         # Old versions are what published results were measured on.
         warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
         try:
-            return gym.make(env_id, **arguments)
+            return families.adapt(env_id, gym.make(env_id, **arguments))
         except (ImportError, gym.error.DependencyNotInstalled) as error:
             module = str(gym.spec(env_id).entry_point)
             raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
@@ -78,9 +79,10 @@ def split_id(env_id: str) -> tuple[str, dict[str, Any]]:
 
 
 def _plain(text: str) -> Any:
-    """A number, true, false, null or a list, as JSON has it; else the text itself."""
+    """A number, true, false, null or a list, as JSON has it (or Python); else the text itself."""
+    words = {"true": True, "false": False, "none": None}
     try:
-        return json.loads(text)
+        return words[text.lower()] if text.lower() in words else json.loads(text)
     except ValueError:
         return text
 
@@ -161,11 +163,10 @@ def make_vec_env(
 def _check_known(env_id: str) -> None:
     """Import what registers the environment, and refuse an id that is not registered then."""
     module, _, name = env_id.rpartition(":")
-    if name.startswith("ALE/"):
-        module = "ale_py"
+    module = module or families.module_of(name) or ""
     if module:
         try:
-            importlib.import_module(module)
+            families.load(module)
         except (ImportError, TypeError) as error:
             raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
     if name not in gym.registry:

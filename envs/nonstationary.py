@@ -49,7 +49,8 @@ class NonStationary(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if env.has_wrapper_attr("course"):
             raise ValueError(f"{env.spec.id if env.spec else env} changes by itself; train on it with its --config")
         RecordConstructorArgs.__init__(self, tasks=tasks, stride=stride, start=start)
-        for change in tasks.changes.values():
+        # What exchanges the whole environment must have nothing of this project's below it.
+        for change in sorted(tasks.changes.values(), key=lambda change: not change.at_reset):
             env = change.wrap(env)
         super().__init__(env)
         self.course = Course(tasks.bind(env), env.observation_space, stride, start)

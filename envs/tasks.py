@@ -26,6 +26,8 @@ from envs.schedules.moving import Drift
 from envs.schedules.switching import Periodic, measured
 
 CACHED_TASKS = 8
+WHOLE = "the environment"
+"""What a change writes that exchanges the whole environment."""
 ATTEMPTS = 1000
 OWN = tuple(entry.name for entry in fields(Timing))
 """Settings that a part of a composition does not have: they are the composition's."""
@@ -104,7 +106,18 @@ class Tasks:
                 other = written.setdefault(place, label)
                 if other != label and self._meet(other, label):
                     raise ChangeError(f"{other} and {label} both change {place}; one of them must leave it alone")
+        self._check_whole()
         self._check_bound()
+
+    def _check_whole(self) -> None:
+        """Refuse what is bound to the parts of an environment beside what exchanges the whole."""
+        whole = next((label for label, change in self.changes.items() if WHOLE in change.writes()), None)
+        for label, change in self.changes.items():
+            if whole not in (None, label) and (change.writes() or change.live - Change.live):
+                raise ChangeError(
+                    f"{label} would act on one environment alone, of those between which {whole} changes; "
+                    "beside it only observations, actions and rewards can change"
+                )
 
     def _meet(self, one: str, other: str) -> bool:
         """Whether two changes can have other values than the original at the same time."""

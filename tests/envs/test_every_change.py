@@ -63,8 +63,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("nine_rooms_goal", "Perennial/NineRooms-v0", {}),
 ]
 ELSEWHERE = {"bipedal_walker", "car_racing", "environment"}
-"""Those that have tests of their own alone: worlds that a reset with the same seed does not make the same again, and the
-change of the whole environment, which cannot come in mid-episode."""
+"""Those that have tests of their own alone: worlds that a reset with the same seed does not make the same again, and
+the change of the whole environment, which cannot come in mid-episode."""
 LENGTHENED = [case for case in CASES if "dimensions" in case[2]]
 """Longer observations are never those of the plain environment."""
 UNSHOWN = [case for case in CASES if case[0].endswith(("permutation", "rotation")) or case[1] == "FrozenLake-v1"]

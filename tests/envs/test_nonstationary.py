@@ -353,7 +353,7 @@ def test_unknown_environments(env_id: str, message: str, stepping: str) -> None:
 
 @pytest.mark.parametrize(
     ("env_id", "module", "install"),
-    [("LunarLander-v3", "Box2D", "perennial[box2d]"), ("ALE/Pong-v5", "ale_py", "gymnasium[atari]")],
+    [("LunarLander-v3", "Box2D", "perennial[box2d]"), ("ALE/Pong-v5", "ale_py", "perennial[atari]")],
 )
 def test_missing_packages_say_what_to_install(env_id: str, module: str, install: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
