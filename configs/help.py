@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import files
-from configs.command_line import CHOICES, DEFAULT_BENCHMARK, ONE, SEVERAL, Run, choose
+from configs.command_line import CHOICES, DEFAULT_BENCHMARK, KINDS, ONE, SEVERAL, Run, choose
 from configs.flags import from_command_line, show_help
 from envs.changes import CHANGES
 
@@ -50,6 +50,8 @@ def print_overview(program: str) -> None:
         _section(console, f"--{group} NAME{several}", {name: _line(kind) for name, kind in CHOICES[group].items()})
     _section(console, "--schedule NAME or FILE.yaml", files.shipped("schedules"))
     _section(console, "--config NAME or FILE.yaml (a benchmark, or a run's config.yaml)", files.shipped("benchmarks"))
+    kinds = {name: _line(kind) for name, kind in KINDS.items()}
+    _section(console, "kinds of schedules: when things change (kind: in a schedule's file)", kinds)
     _section(console, "what a schedule can change", {name: _line(kind) for name, kind in CHANGES.items()})
     _section(console, "--env ID (any Gymnasium id), of these families among others", environments())
     show_help(Run, program, "Settings of any run:")

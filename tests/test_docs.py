@@ -1,7 +1,9 @@
 """What the documentation shows works as it stands, and its table is what the code says."""
 
+import json
 import re
 import runpy
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -12,6 +14,8 @@ import yaml
 
 from agents.plasticity import Plasticity
 from configs.callback import plasticity
+from envs.changes import CHANGES
+from envs.schedules import COMPOSITIONS, SCHEDULES
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS, Spectral
 from resets import RESETS, ReDo
@@ -55,6 +59,26 @@ def test_the_walk_through_a_new_method_works_and_is_short(monkeypatch: pytest.Mo
 def test_the_table_of_methods_is_that_of_the_code() -> None:
     made = runpy.run_path(str(DOCS / "methods.py"))["page"]()
     assert (DOCS / "methods.md").read_text() == made, "run python docs/methods.py"
+
+
+def test_the_page_on_environments_is_that_of_the_code() -> None:
+    made = runpy.run_path(str(DOCS / "environments.py"))
+    assert (DOCS / "environments.md").read_text() == made["page"](), "run python docs/environments.py"
+    measured = json.loads((ROOT / "bench/results/effects.json").read_text())["effects"]
+    assert {key.split()[0] for key in measured} == set(CHANGES)
+    for name in (*SCHEDULES, *COMPOSITIONS):
+        assert any(name in (settings["kind"], title) for title, settings in made["EXAMPLES"].items()) or name == "table"
+
+
+def test_the_loop_of_ones_own_is_short_and_needs_neither_sb3_nor_torch() -> None:
+    script = DOCS / "any_loop.py"
+    code = [line for line in script.read_text().splitlines() if line.strip()]
+    assert len(code) <= 15
+    heavy = "assert not {'torch', 'stable_baselines3'} & set(sys.modules)"
+    check = f"import runpy, sys; runpy.run_path({str(script)!r}); {heavy}"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["step 1,536", "step 3,072", "step 4,608"]
 
 
 def test_the_table_has_every_cell() -> None:

@@ -12,7 +12,9 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
@@ -51,6 +53,10 @@ def run(*words: str, **options: object) -> "subprocess.CompletedProcess[str]":
 
 def state(path: str | Path) -> str:
     return str(json.loads((Path(path) / "status.json").read_text())["state"])
+
+
+def events(path: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(path) / "events.jsonl").read_text().splitlines()]
 
 
 def rows(path: str | Path) -> list[dict[str, str]]:
@@ -241,6 +247,20 @@ def test_divergence_is_said_in_one_sentence(capsys: Captured) -> None:
         ("--schedule drift.yaml", ["observation_permutation cannot drift"]),
         ("--schedule drift.yaml --verify", ["observation_permutation cannot drift"]),
         ("--agent dqn --reset redo --reset.networks actor", ["ReDo would act on nothing", "critic"]),
+        (
+            "--env Swimmer-v5 --schedule friction --schedule.period 32",
+            ["mujoco_friction does nothing in Swimmer-v5: in task 1", "--no-preflight"],
+        ),
+        ("--env Ant-v5?foo=1", ["Ant-v5 cannot be made with foo=1"]),
+        ("--env Ant-v5?foo", ["name=value"]),
+        ("--env Perennial/CartPolePermuted-v0 --schedule stationary", ["changes by itself"]),
+        ("--schedule both.yaml --schedule.a.boundary truncate", ["--schedule.boundary"]),
+        ("--schedule both.yaml --schedule.a.perid 3", ["did you mean '--schedule.a.period'"]),
+        ("--schedule.signal context", ["observation_permutation cannot be shown as context"]),
+        ("--normalize movin", ["--normalize.policy", "'moving'"]),
+        ("--normalize freeze --normalize.horizon 0", ["--normalize.horizon must be at least 2, not 0"]),
+        ("--scale 0", ["--scale must be above 0, not 0"]),
+        ("--stepping bach", ["--stepping", "'batch'"]),
         ("--device banana", ["--device", "'banana'"]),
         ("--device cuda:99", ["--device", "cuda:99", "cpu or auto"]),
         ("--run-dir file", ["--run-dir file is a file"]),
@@ -258,6 +278,7 @@ def test_mistakes_end_in_one_sentence_and_leave_nothing_behind(
 ) -> None:
     Path("file").write_text("")
     Path("drift.yaml").write_text("kind: drift\nperiod: 32\nchanges: {observation_permutation: {}}\n")
+    Path("both.yaml").write_text("kind: together\nparts:\n  a: {kind: periodic, period: 32, changes: {cartpole: {}}}\n")
     Path("list.yaml").write_text("- a\n")
     Path("twice.yaml").write_text("env: CartPole-v1\nenv: Pendulum-v1\n")
     before = sorted(Path().rglob("*"))
@@ -298,3 +319,31 @@ def test_notes_before_the_run(capsys: Captured) -> None:
     shown = " ".join(capsys.readouterr().out.split())
     assert "100 steps are rounded up to 128" in shown
     assert "--schedule.period 64 would not" in shown
+
+
+def test_irregular_switches_can_be_aligned_with_rollouts(capsys: Captured) -> None:
+    Path("irregular.yaml").write_text("kind: geometric\nperiod: 80\nshortest: 64\nchanges: {cartpole: {}}\n")
+    words = [*TINY[:2], "--schedule", "irregular.yaml", *TINY[6:]]
+    assert train.main([*words, "--steps", "256", "--run-dir", "r"]) == 0
+    assert "--schedule.align 64 would not" in " ".join(capsys.readouterr().out.split())
+    assert train.main([*words, "--steps", "256", "--run-dir", "s", "--schedule.align", "64"]) == 0
+    assert "in the middle of rollouts" not in " ".join(capsys.readouterr().out.split())
+    switches = [event["step"] for event in events("s") if event["event"] == "switch"]
+    assert switches
+    assert all(step % 64 == 0 for step in switches)
+
+
+def test_normalised_observations_and_what_they_were_normalised_by() -> None:
+    words = ["--normalize", "freeze", "--normalize.rewards", "true", "--schedule.signal", "info", "--run-dir", "r"]
+    assert train.main([*TINY, *words]) == 0
+    assert {path.name for path in Path("r").iterdir()} >= FILES | {"normalizer.npz"}
+    assert files.read(Path("r/config.yaml"))["normalize"]["policy"] == "freeze"
+    with np.load("r/normalizer.npz") as found:
+        assert any(value.shape == (4,) for value in found.values())
+
+
+def test_an_agent_that_is_shown_the_context_learns() -> None:
+    words = ["--schedule", "cartpole_length", "--schedule.signal", "context", "--normalize", "moving", "--run-dir", "r"]
+    assert train.main([*TINY, *words]) == 0
+    model = PPO.load("r/model.zip")
+    assert model.observation_space.shape == (5,)

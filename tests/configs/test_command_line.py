@@ -1,12 +1,13 @@
 """The command line in two stages, its layers, and the resolved configuration that repeats a run."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,9 @@ from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
 from envs.changes import CHANGES
-from envs.schedules import SCHEDULES
+from envs.normalize import Normalization
+from envs.schedules import COMPOSITIONS, SCHEDULES, Geometric
+from envs.tasks import Composition
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS
 from resets import RESETS
@@ -278,6 +281,8 @@ def test_help_lists_everything_that_can_be_named(capsys: pytest.CaptureFixture[s
         *REGULARIZERS,
         *OPTIMIZERS,
         *CHANGES,
+        *SCHEDULES,
+        *COMPOSITIONS,
         *files.shipped("schedules"),
         "mlp",
         "cnn",
@@ -285,7 +290,6 @@ def test_help_lists_everything_that_can_be_named(capsys: pytest.CaptureFixture[s
     ]
     flags = ["--env", "--steps", "--seed", "--device", "--run-dir", "--config", "--verify", "--quiet"]
     assert [word for word in names + flags if word not in text] == []
-    assert set(SCHEDULES)  # kinds are shown by the files that use them
 
 
 def test_help_runs_on_where_a_docstring_breaks_its_lines(
@@ -302,3 +306,63 @@ def test_help_on_a_method_shows_settings_defaults_and_source(capsys: pytest.Capt
     assert all(word in text for word in ["--reset.tau", "0.1", "Sokar", "--reset.moments {keep,zero,zero_and_step}"])
     with pytest.raises(UsageError, match="no reset 'rdo'"):
         print_help(["--reset", "rdo"])
+
+
+COMPOSED = """
+kind: together
+signal: info
+parts:
+  slow: {kind: drift, period: 4000, changes: {length: {change: cartpole, low: 0.3, high: 0.9}}}
+  fast: {kind: geometric, period: 1000, shortest: 64, changes: {reward_scale: {}}}
+"""
+
+
+def test_compositions_of_schedules(write: Callable[..., str]) -> None:
+    name = write(COMPOSED)
+    words = ["--env", "CartPole-v1", "--schedule", name, "--schedule.fast.shortest", "128"]
+    config = parse([*words, "--schedule.slow.length.low", "0.2", "--seed", "6"])
+    tasks = config.tasks
+    assert isinstance(tasks, Composition)
+    assert (tasks.signal, tasks.boundary, tasks.seed) == ("info", "truncate", 6)
+    assert tasks.parts["fast"].schedule == Geometric(period=1000, shortest=128, seed=6)
+    assert tasks.changes["length"].low == 0.2  # type: ignore[attr-defined]
+    path = write(yaml.safe_dump(config.as_dict()), "resolved.yaml")
+    assert parse(["--config", path]).as_dict() == config.as_dict()
+    block = {"name": name, "parts": {"slow": {"curve": "sigmoid"}}, "fast": {"period": 700}}
+    merged = parse(["--config", write(yaml.safe_dump({"env": "CartPole-v1", "schedule": block}), "c.yaml")]).tasks
+    assert isinstance(merged, Composition)
+    assert (merged.parts["slow"].schedule.curve, merged.parts["fast"].schedule.period) == ("sigmoid", 700)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("signal: info", "sginal: info", "'schedule.sginal' is not a setting here|sginal"),
+        ("kind: drift", "kind: drfit", "kind must be one of .* not 'drfit'; did you mean 'drift'"),
+        ("slow:", "class:", "'class' cannot label a part"),
+        ("{kind: drift,", "{kind: drift, boundary: immediate,", "boundary is set for all parts together, not for slow"),
+        ("{kind: drift,", "{kind: together,", "kind must be one of .*, not 'together'"),
+        ("reward_scale: {}", "length: {change: reward_scale}", "two parts have a change labelled length"),
+        ("parts:", "prats:", "a composition needs at least one part|prats"),
+    ],
+)
+def test_compositions_that_are_wrong(write: Callable[..., str], old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(["--env", "CartPole-v1", "--schedule", write(COMPOSED.replace(old, new))])
+
+
+def test_scale_shrinks_what_files_say_and_not_what_flags_say() -> None:
+    config = parse(["--scale", "0.1"])
+    assert (config.run.steps, config.tasks.schedule.period) == (36_864, 3_072)
+    config = parse(["--scale", "0.1", "--steps", "5000", "--schedule.period", "400"])
+    assert (config.run.steps, config.tasks.schedule.period) == (5000, 400)
+    assert parse(["--scale", "1"]).as_dict() == parse([]).as_dict()
+    assert "scale" not in config.as_dict()
+
+
+def test_normalisation_is_named_in_short_and_in_full(write: Callable[..., str]) -> None:
+    config = parse(["--normalize", "moving", "--normalize.horizon", "500"])
+    assert config.normalize == Normalization(policy="moving", horizon=500)
+    assert config.arm == "norm_moving"
+    for text in ("normalize: reset", "normalize: {policy: reset}"):
+        assert parse(["--config", write(f"env: CartPole-v1\n{text}\n")]).normalize == Normalization(policy="reset")
