@@ -1,26 +1,32 @@
 """What each change does in each environment: `python bench/effects.py --write`.
 
 Every change, at its defaults and for each constant that it can turn, is bound to every environment and given two drawn
-values; random transitions under them are compared with those of the plain environment (`envs.verify`). Found is one of
-"effective", "no effect" (the change fits, but 5,000 random transitions are the same) and "refused" (it says that it
-does not fit). `--write` keeps them in `bench/results/`, from where `docs/environments.md` takes them.
+values; transitions under them are compared with those of the plain environment (`envs.verify`). Found is one of
+"effective", "no effect" (the change fits, but 5,000 transitions are the same) and "refused" (it says that it does not
+fit). What is effective must also pass the environment checkers of Gymnasium and SB3, as far as the plain environment
+passes them; what one of them says otherwise is found instead. `--write` keeps all in `bench/results/`, from where
+`docs/environments.md` takes it.
 """
 
 import argparse
 import json
 import platform
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import date
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import gymnasium as gym
 import mujoco
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from rich.console import Console
 from rich.progress import track
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from envs import Tasks
+from envs import NonStationary, Tasks, make_plain_env
 from envs.changes import CHANGES, Change
 from envs.schedules import Periodic
 from envs.verify import VerificationError, verify
@@ -57,6 +63,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """What changes are measured with where their defaults need to be told something."""
 
 
+CHECKS: tuple[Callable[[gym.Env[Any, Any]], Any], ...] = (
+    partial(gymnasium_check_env, skip_render_check=True),
+    partial(sb3_check_env, skip_render_check=True),
+)
+
+
 def forms(kind: type[Change]) -> Iterator[dict[str, Any]]:
     """The settings to try a change with: one for each constant that it can turn."""
     given = SETTINGS.get(kind.__new__(kind).name, {})
@@ -74,7 +86,31 @@ def measure(env_id: str, name: str, settings: dict[str, Any]) -> str:
         return "no effect"
     except ValueError:
         return "refused"
-    return "effective" if rows else "refused"
+    return (unsound(env_id, change) or "effective") if rows else "refused"
+
+
+@cache
+def passes(env_id: str) -> tuple[Callable[[gym.Env[Any, Any]], Any], ...]:
+    """The checkers that the plain environment passes."""
+    return tuple(check for check in CHECKS if not fails(check, make_plain_env(env_id)))
+
+
+def fails(check: Callable[[gym.Env[Any, Any]], Any], env: gym.Env[Any, Any]) -> str:
+    """What a checker says against an environment, if anything."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check(env)
+    except Exception as error:  # whatever a checker finds
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def unsound(env_id: str, change: Change) -> str:
+    """What a checker that the plain environment passes says against the changed one, if anything."""
+    tasks = Tasks(Periodic(period=10**6, first="drawn"), {"change": change}, seed=1)
+    found = (fails(check, NonStationary(make_plain_env(env_id), tasks)) for check in passes(env_id))
+    return next(filter(None, found), "")
 
 
 def main() -> None:

@@ -131,7 +131,9 @@ class Config:
     @property
     def arm(self) -> str:
         """The interventions in a word, such as `none`, `redo+spectral` or `redo+crelu+unit_adam`."""
-        own = [name for name in [self.names["optimizer"]] if name != "agent"]
+        # Adam with another eps is still the plain agent's optimiser.
+        plain = self.names["optimizer"] in ("agent", "adam") and _plain_adam(self.optimizer)
+        own = [] if plain else [self.names["optimizer"]]
         if self.normalize.policy != "off":
             own.append(f"norm_{self.normalize.policy}")
         return "+".join([*self.resets, *self.regularizers, *_variants(self.network), *own]) or "none"
@@ -451,6 +453,14 @@ def _variants(network: NetworkSettings) -> list[str]:
     """In what a network differs from SB3's own by more than widths and stock nonlinearities."""
     activation = [] if network.activation in ("agent", *STOCK) else [network.activation]
     return activation + [name for name in ("layer_norm", "spectral_norm") if getattr(network, name) != "none"]
+
+
+def _plain_adam(optimizer: OptimizerSettings) -> bool:
+    """Whether an optimiser is Adam as it is by default, whatever its eps."""
+    adam = OPTIMIZERS["adam"]()
+    return type(optimizer) is OptimizerSettings or all(
+        entry.name == "eps" or getattr(optimizer, entry.name) == getattr(adam, entry.name) for entry in fields(adam)
+    )
 
 
 def _plain(value: Any) -> Any:

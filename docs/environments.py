@@ -153,9 +153,10 @@ in which nothing changes. As a Gymnasium id, for any loop:
 CHANGES_HEAD = """
 ## Changes
 
-● it fits and has an effect; ○ it fits, but 5,000 transitions under random, highest and lowest actions showed no effect
-(the preflight refuses it there); empty: it says that it does not fit. `car_racing`, for CarRacing-v3, is not in the
-tables: that world takes too long to draw. `{command}`, {date}, {versions}.
+● it fits, has an effect, and passes the environment checkers of Gymnasium and SB3 (if the plain environment does);
+○ it fits, but 5,000 transitions under random, highest and lowest actions showed no effect (the preflight refuses it
+there); empty: it says that it does not fit. `car_racing`, for CarRacing-v3, is not in the tables: that world takes too
+long to draw. `{command}`, {date}, {versions}.
 """
 
 FAMILIES = {

@@ -73,6 +73,8 @@ def test_an_arm_is_named_by_all_that_differs_from_the_plain_agent() -> None:
 
 
 def test_without_arguments_the_default_benchmark_runs() -> None:
+    for words, arm in (("--optimizer.eps 1e-9", "none"), ("--optimizer.betas 0.9,0.99", "adam")):
+        assert parse(["--optimizer", "adam", *words.split()]).arm == arm
     config = parse([])
     assert (config.benchmark, config.run.env, config.run.steps) == ("cartpole_permuted", "CartPole-v1", 368_640)
     assert config.names == {"agent": "ppo", "network": "mlp", "schedule": "permuted", "optimizer": "agent"}
