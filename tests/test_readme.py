@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs import files
 from configs.command_line import parse
 from configs.help import print_help
+from recording.directory import default_path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,8 +38,9 @@ def test_commands_parse(
     schedule = next(block for language, block in BLOCKS if language == "yaml")
     (tmp_path / "slippery.yaml").write_text(schedule)
     arguments = shlex.split(command)[2:]
-    if "--config" in arguments:  # of a run that the reader has made
-        config = tmp_path / arguments[arguments.index("--config") + 1]
+    named = arguments[arguments.index("--config") + 1] if "--config" in arguments else ""
+    if named.endswith(".yaml"):  # of a run that the reader has made
+        config = tmp_path / named
         config.parent.mkdir(parents=True)
         config.write_text(yaml.safe_dump(parse(["--reset", "redo"]).as_dict()))
     if "--help" in arguments:
@@ -45,6 +48,17 @@ def test_commands_parse(
         assert capsys.readouterr().out
     else:
         parse(arguments)
+
+
+def test_the_run_that_the_commands_name_is_the_one_of_the_first_command() -> None:
+    (named,) = {word for command in COMMANDS for word in shlex.split(command) if word.endswith("config.yaml")}
+    assert Path(named).parent == default_path(parse(["--agent", "ppo", "--reset", "redo"]))
+
+
+def test_the_table_of_benchmarks_is_complete() -> None:
+    table = re.search(r"## Benchmarks\n(.*?)\n## ", README, re.DOTALL)
+    assert table is not None
+    assert set(re.findall(r"^\| `(\w+)` \|", table[1], re.MULTILINE)) == set(files.shipped("benchmarks"))
 
 
 def test_there_are_commands() -> None:
