@@ -151,7 +151,17 @@ def make_vec_env(
         make_env, env_id, tasks, stride=n_envs, start=start, monitor=monitor, env_kwargs=env_kwargs
     )
     vec_env: VecEnv
-    if stepping == "subproc":
+    batched = stepping == "batch"
+    if stepping in ("auto", "batch"):
+        from envs.batch_mujoco import BatchMujoco, supports
+
+        reason = supports(env_id, tasks, env_kwargs)
+        if batched and reason:
+            raise ValueError(f"{env_id} cannot be stepped by the batch: {reason}")
+        batched = reason is None
+    if batched:
+        vec_env = BatchMujoco([make] * n_envs)
+    elif stepping == "subproc":
         make().close()
         vec_env = SubprocVecEnv([make] * n_envs)
     else:

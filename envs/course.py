@@ -1,12 +1,13 @@
 """One environment's way through the tasks: its clock, what has been applied to it, and what its `info` says of that.
 
-`NonStationary` walks it around a Gymnasium environment, `BatchMujoco` once for each of its rows. Whoever steps the
+`NonStationary` walks it around a Gymnasium environment, `BatchMujoco` those of all its rows at once. Whoever steps the
 physics calls, in this order: `begin` before the environment's reset and `report_reset` after it; then for every step
 `action` before and `finish` after the environment's own step; and `observation` on whatever the agent is to see.
 """
 
 import copy
 import zlib
+from collections.abc import Callable
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -20,8 +21,15 @@ from envs.tasks import Tasks
 NEVER = 2**63
 
 
+def _nothing() -> None:
+    """What is called after values were set, where nobody listens."""
+
+
 class Course:
     """Where one environment is in its tasks.
+
+    Whoever steps the physics elsewhere than in the environment puts a function of its own in the place of `applied`: it
+    is called whenever values have been set.
 
     Args:
         tasks: what changes and when, bound to the environment.
@@ -51,6 +59,7 @@ class Course:
         self._signal = tasks.signal
         self._context: NDArray[Any] | None = None
         self._held: dict[str, Any] | None = None
+        self.applied: Callable[[], object] = _nothing
         self.context_size = 0
         for change in changes:
             space = change.observation_space(space)
@@ -208,9 +217,6 @@ class Course:
         task = self.tasks.task(self._clock)
         if task != self._task:
             self._enter(task)
-
-    def applied(self) -> None:
-        """Called after values were set: for subclasses whose physics live elsewhere."""
 
     def _enter(self, task: int) -> None:
         """Note that the environment is in another task now, and since when."""

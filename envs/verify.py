@@ -61,6 +61,7 @@ def verify(env_id: str, tasks: Tasks, steps: int, env_kwargs: Mapping[str, Any] 
         VerificationError: a value that differs from the environment's own changes no transition at all.
         ValueError: the environment cannot be made, or a change does not fit it (`ChangeError`).
     """
+
     def make() -> NonStationary:
         return NonStationary(make_plain_env(env_id, env_kwargs), tasks, stride=0)
 

@@ -357,6 +357,8 @@ def test_unknown_environments(env_id: str, message: str, stepping: str) -> None:
 )
 def test_missing_packages_say_what_to_install(env_id: str, module: str, install: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
+    for loaded in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, loaded)
     with pytest.raises(ValueError, match="a package that it needs is not installed") as error:
         make_plain_env(env_id)
     assert f'pip install "{install}"' in str(error.value)

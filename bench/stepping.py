@@ -1,0 +1,136 @@
+"""What a step of the MuJoCo environments costs: `python bench/stepping.py`.
+
+Steps SB3's `DummyVecEnv` and `BatchMujoco` side by side, in turns in one process: the same rows (SB3's `Monitor`
+around `NonStationary`, whose friction switches every 1000 steps, in mid-episode), the same seeds and the same random
+actions, so that both go through the same episodes. Ant and Humanoid also come without the forces of contacts.
+
+Times are those of the processor, since other programs share it. Figures are medians over rounds, ratios each
+`DummyVecEnv`'s time just before and just after over that of the batch; the range is that of the middle half of the
+rounds. `--write` keeps them in `bench/results/`.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import stable_baselines3 as sb3
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from envs import Tasks, make_env
+from envs.batch_mujoco import BatchMujoco
+from envs.changes.mujoco import MujocoFriction
+from envs.schedules import Periodic
+
+RESULTS = Path(__file__).parent / "results" / "stepping.json"
+WITHOUT = {"include_cfrc_ext_in_observation": False, "contact_cost_weight": 0}
+ENVS: dict[str, dict[str, Any]] = {
+    "HalfCheetah-v5": {},
+    "Hopper-v5": {},
+    "Walker2d-v5": {},
+    "Swimmer-v5": {},
+    "Ant-v5": {},
+    "Ant-v5-without": WITHOUT,
+    "Humanoid-v5": {},
+    "Humanoid-v5-without": WITHOUT,
+}
+"""Environments by name, and their arguments."""
+
+
+def seconds(vec_env: VecEnv, actions: NDArray[np.float32]) -> float:
+    """Time of the processor for each step of each environment."""
+    start = time.process_time()
+    for action in actions:
+        vec_env.step(action)
+    return (time.process_time() - start) / (len(actions) * vec_env.num_envs)
+
+
+def figures(name: str, n_envs: int, steps: int, rounds: int) -> dict[str, float]:
+    """Microseconds a step with both, and their ratio: median and middle half over the rounds."""
+    tasks = Tasks(Periodic(period=1000, boundary="immediate"), {"friction": MujocoFriction()}, seed=0)
+    env_id = name.removesuffix("-without")
+    make = partial(make_env, env_id, tasks, stride=n_envs, env_kwargs=ENVS[name])
+    dummy, batch = DummyVecEnv([make] * n_envs), BatchMujoco([make] * n_envs)
+    for vec_env in (dummy, batch):
+        vec_env.seed(0)
+        vec_env.reset()
+    shape = (steps, n_envs, *(dummy.action_space.shape or ()))
+    rng = np.random.default_rng(0)
+    before = seconds(dummy, rng.uniform(-1, 1, shape).astype(np.float32))
+    found, times = [], []
+    for _ in range(rounds):
+        actions = rng.uniform(-1, 1, shape).astype(np.float32)
+        own = seconds(batch, actions)
+        after = seconds(dummy, actions)
+        found.append((before + after) / 2 / own)
+        times.append((after, own))
+        before = after
+    quarters = statistics.quantiles(found, n=4)
+    theirs, ours = (statistics.median(column) * 1e6 for column in zip(*times, strict=True))
+    return {
+        "dummy": round(theirs, 1),
+        "batch": round(ours, 1),
+        "ratio": round(quarters[1], 2),
+        "low": round(quarters[0], 2),
+        "high": round(quarters[2], 2),
+    }
+
+
+def main() -> None:
+    """Time all environments, print the table, and keep the figures where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", metavar="NAME", help=f"environments, of {', '.join(ENVS)}; all without any")
+    parser.add_argument("--n-envs", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=100, help="steps of all environments in a round")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
+    options = parser.parse_args()
+    if unknown := set(options.only) - set(ENVS):
+        parser.error(f"there is no {', '.join(sorted(unknown))} here: choose from {', '.join(ENVS)}")
+    console = Console()
+    chosen = options.only or list(ENVS)
+    made = {
+        name: figures(name, options.n_envs, options.steps, options.rounds)
+        for name in track(chosen, "environments", console=console, transient=True)
+    }
+    table = Table(
+        "environment",
+        "DummyVecEnv, µs",
+        "BatchMujoco, µs",
+        "times faster",
+        title=f"time of the processor for a step, {options.n_envs} environments",
+    )
+    for name, figure in made.items():
+        ratio = f"{figure['ratio']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
+        table.add_row(name, f"{figure['dummy']:.0f}", f"{figure['batch']:.0f}", ratio)
+    console.print(table)
+    if options.write:
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"environments": {}}
+        kept["environments"] |= made
+        flags = f"--n-envs {options.n_envs} --steps {options.steps} --rounds {options.rounds}"
+        kept["made"] = {
+            "date": str(date.today()),
+            "command": " ".join(["python bench/stepping.py", *options.only, flags, "--write"]),
+            "versions": (
+                f"Python {platform.python_version()}, mujoco {mujoco.__version__}, gymnasium {gym.__version__}, "
+                f"stable-baselines3 {sb3.__version__}, numpy {np.__version__}"
+            ),
+        }
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
