@@ -82,6 +82,7 @@ class Path(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._homes: dict[str, float] = {}
+        self._latest: dict[str, tuple[int, float]] = {}
 
     def at(self, step: int) -> int:
         """Number of whole periods before `step`."""
@@ -103,12 +104,22 @@ class Path(Schedule):
 
     def value(self, step: int, label: str, change: ScalarChange) -> float:
         """The number of a bound change at environment step `step`."""
+        move = self.move(step)
+        latest = self._latest.get(label)
+        if latest is not None and latest[0] == move:
+            return latest[1]
         home = self._homes.get(label)
         if home is None:
             home = change.place(change.original) if self.first == "original" and change.original is not None else None
             home = self.draw_home(self.entropy(label)) if home is None else home
             self._homes[label] = home
-        return change.at(self.place(step, label, home))
+        value = change.at(self.place(step, label, home))
+        self._latest[label] = (move, value)
+        return value
+
+    def move(self, step: int) -> int:
+        """Number of the move that has brought the path where it is: between two moves it stays."""
+        return step
 
     def entropy(self, label: str) -> list[int]:
         """What seeds the path of a label."""
@@ -128,7 +139,7 @@ class Path(Schedule):
     def check_bound(self, label: str, change: Change) -> None:
         """The bounds must be known; a path from the original needs one that is one number."""
         assert isinstance(change, ScalarChange)
-        self._homes = {}
+        self._homes, self._latest = {}, {}
         low, high = change.bounds()
         if self.first == "drawn":
             return
@@ -152,10 +163,14 @@ class RandomWalk(Path):
     every: Annotated[int, Gt(0)] = 100
     """Environment steps of the run between two steps of the walk."""
 
+    def move(self, step: int) -> int:
+        """Whole numbers of `every` steps."""
+        return step // self.every
+
     def place(self, step: int, label: str, home: float) -> float:
         """The sum of all steps so far, folded into the range: a reflected random walk."""
         size = self.deviation * math.sqrt(self.every / self.period)
-        return _fold(home + size * self._sums(label, 1.0).at(step // self.every)) if size else home
+        return _fold(home + size * self._sums(label, 1.0).at(self.move(step))) if size else home
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,7 +201,7 @@ class OrnsteinUhlenbeck(RandomWalk):
             return home
         keep = math.exp(-self.every / (self.memory or self.period))
         size = self.deviation * math.sqrt(1 - keep * keep)
-        return _fold(home + size * self._sums(label, keep).at(step // self.every))
+        return _fold(home + size * self._sums(label, keep).at(self.move(step)))
 
 
 @dataclass(kw_only=True)

@@ -16,7 +16,8 @@ from envs.changes.actions import ActionPermutation
 from envs.changes.classic import Pendulum
 from envs.changes.observations import ObservationPermutation, ObservationRotation
 from envs.changes.rewards import RewardScale
-from envs.schedules import SCHEDULES, Constant, Drift, Periodic
+from envs.schedules import Constant, Drift, Periodic
+from envs.tasks import read_tasks
 from envs.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -364,16 +365,22 @@ def test_missing_packages_say_what_to_install(env_id: str, module: str, install:
     assert f'pip install "{install}"' in str(error.value)
 
 
-FITS = {"friction": "HalfCheetah-v5", "gravity": "HalfCheetah-v5", "pendulum_mass_drift": "Pendulum-v1"}
+FITS = {
+    "calm_then_drift": "Pendulum-v1",
+    "direction": "HalfCheetah-v5",
+    "failing_motors": "HalfCheetah-v5",
+    "friction": "HalfCheetah-v5",
+    "friction_and_direction": "HalfCheetah-v5",
+    "gravity": "HalfCheetah-v5",
+    "gravity_walk": "HalfCheetah-v5",
+    "pendulum_mass_drift": "Pendulum-v1",
+}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/schedules").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_schedules_run_and_have_an_effect(path: Path) -> None:
     assert path.read_text().startswith("# ")
-    data = yaml.safe_load(path.read_text())
-    changes = {}
-    for label, options in data.pop("changes").items():
-        changes[label] = CHANGES[options.pop("change", label)](**options)
-    tasks = Tasks(SCHEDULES[data.pop("kind")](**data), changes, seed=1)
+    tasks = read_tasks(yaml.safe_load(path.read_text()), seed=1)
     rows = verify(FITS.get(path.stem, "CartPole-v1"), tasks, 500_000)
+    assert {row.change for row in rows} == set(tasks.changes)
     assert (path.stem == "stationary") == (rows == [])

@@ -18,6 +18,7 @@ from envs.changes.delays import ObservationDelay
 from envs.changes.observations import ObservationMask, ObservationRotation
 from envs.changes.sensors import ObservationGains, ObservationNoise, ObservationOffset, ObservationScale
 from envs.schedules import Drift, Periodic, Sinusoid, Table
+from tests.changes import assert_checks
 
 
 class Counter(gym.Env):
@@ -431,13 +432,7 @@ def test_delays_from_a_table(tmp_path) -> None:
 )
 def test_values_from_a_table_are_checked(change: Change, good: Any, wrong: Any, message: str) -> None:
     change = bound(copy.deepcopy(change), "Pendulum-v1")
-    change.check(good)
-    change.set(good)
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        change.check(change.sample(rng))
-    with pytest.raises(ChangeError, match=message):
-        change.check(wrong)
+    assert_checks(change, good, wrong, message)
 
 
 @pytest.mark.parametrize(
