@@ -241,6 +241,8 @@ def choose(flags: Flags) -> Choice:
     title = str(tree.pop("benchmark", path.stem if path else ""))
     if isinstance(tree.get("normalize"), str):
         tree["normalize"] = {"policy": tree["normalize"]}
+    with suppress(TypeError, AttributeError):  # no settings, or no numbers: refused later
+        tree["normalize"] = _shrunk(tree.get("normalize") or {}, scale)
     if "normalize" in flags:
         flags["normalize.policy"] = flags.pop("normalize")
     blocks = {group: read_block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}
@@ -365,6 +367,10 @@ def _scale(flags: Flags, tree: dict[str, Any]) -> float:
     return scale if 0 < scale < float("inf") else 1.0
 
 
+def _shrunk(tree: dict[str, Any], scale: float) -> dict[str, Any]:
+    return tree if scale == 1 else scaled(tree, scale)
+
+
 def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, scale: float) -> tuple[Plan, str]:
     """The plan of the schedule, and the name of the file that it is from.
 
@@ -378,7 +384,7 @@ def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, sc
         file = files.find("schedules", name, "--schedule")
         content, origin = files.merged(files.read(file), own or {}), file.name
     with suppress(TypeError):  # no number where one has to be: it is refused with all other settings
-        content = scaled(content, scale) if scale != 1 else content
+        content = _shrunk(content, scale)
     return _plan(content, origin, list(KINDS)), origin
 
 
@@ -400,6 +406,8 @@ def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:
                 raise UsageError(f"{origin}: {misplaced} is set for all parts together, not for {name} alone.")
             parts[name] = _plan(block, origin, list(SCHEDULES))
             content[name] = parts[name].settings
+        if not parts:
+            raise UsageError(f"{origin}: {kind} needs parts, each with a kind and changes of its own.")
         return Plan(kind, content, parts=parts)
     labels: dict[str, str] = {}
     for label, block in _mapping(content.pop("changes", None), f"{origin}: changes").items():

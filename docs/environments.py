@@ -135,6 +135,14 @@ parts:
   tilt: {kind: random_walk, period: 100000, changes: {mujoco_gravity: {low: 8.0, high: 11.0}}}
 ```
 
+A table is a CSV or JSON file, for all seeds or with a list of tasks for each: this one has two tasks for seed 0.
+
+```csv
+seed,steps,friction,direction
+0,500000,0.2,1
+0,300000,1.5,-1
+```
+
 Numbers come from `values` (in turn; `then: hold` stays at the last), or are drawn between `low` and `high` as `draw`
 says: `uniform`, `log_uniform`, `normal`, or any one of the values (`choice`).
 

@@ -12,6 +12,7 @@ import itertools
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from pathlib import Path as FilePath
 from typing import Any, Self
 
 import gymnasium as gym
@@ -20,7 +21,18 @@ import numpy as np
 from configs.settings import did_you_mean
 from envs.changes import CHANGES
 from envs.changes.base import Change, ChangeError, ScalarChange
-from envs.schedules import COMPOSITIONS, SCHEDULES, STEP_SETTINGS, Boundary, Path, Schedule, Signal, Stages, Together
+from envs.schedules import (
+    COMPOSITIONS,
+    SCHEDULES,
+    STEP_SETTINGS,
+    Boundary,
+    Path,
+    Schedule,
+    Signal,
+    Stages,
+    Table,
+    Together,
+)
 from envs.schedules.base import Timing
 from envs.schedules.moving import Drift
 from envs.schedules.switching import Periodic, measured
@@ -244,6 +256,10 @@ class Tasks:
                 return values
         raise ValueError(f"in {ATTEMPTS} draws no values were at a distance of {distance:g} from those before")
 
+    def files(self) -> list[FilePath]:
+        """The files that these tasks are read from."""
+        return [self.schedule.path] if isinstance(self.schedule, Table) else []
+
     def as_dict(self) -> dict[str, Any]:
         """These tasks as plain settings, which `read_tasks` and a schedule file understand."""
         kind = next(name for name, kind in SCHEDULES.items() if type(self.schedule) is kind)
@@ -404,6 +420,10 @@ class Composition(Tasks):
         for name, begin in self._active(start):
             texts += self.parts[name]._words(start - begin, None if end is None else end - begin)
         return texts
+
+    def files(self) -> list[FilePath]:
+        """The files that the parts are read from."""
+        return [file for part in self.parts.values() for file in part.files()]
 
     def as_dict(self) -> dict[str, Any]:
         """The composition as plain settings, which `read_tasks` and a schedule file understand."""

@@ -6,6 +6,7 @@ status.json    running, finished, interrupted or failed, and how far it came
 events.jsonl   every switch and every reset, a line each
 tasks.csv      a row for each task
 model.zip      the SB3 model at the end
+*.csv, *.json  also the tables that tasks were read from
 normalizer.npz what observations were normalised by, where they were
 events.out.*   TensorBoard
 """
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -139,6 +141,8 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self.set_status("running", 0)
             files.write(self.config, config.as_dict(), "Everything this run depends on; train.py --config repeats it.")
+            for table in config.tasks.files():
+                shutil.copy(table, self.path)
             (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
         except OSError as error:
             raise UsageError(f"--run-dir {self.path} cannot be written to ({error.strerror}).") from error

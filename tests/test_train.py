@@ -347,3 +347,12 @@ def test_an_agent_that_is_shown_the_context_learns() -> None:
     assert train.main([*TINY, *words]) == 0
     model = PPO.load("r/model.zip")
     assert model.observation_space.shape == (5,)
+
+
+def test_a_table_of_tasks_is_kept_with_the_run() -> None:
+    Path("mine.csv").write_text("steps,length\n64,0.5\n128,1.5\n")
+    Path("mine.yaml").write_text("kind: table\nfile: mine.csv\nchanges: {length: {change: cartpole}}\n")
+    words = ["--schedule", "mine.yaml", "--run-dir", "r"]
+    assert train.main([*TINY[:2], *words, *TINY[6:]]) == 0
+    assert Path("r/mine.csv").read_text() == Path("mine.csv").read_text()
+    assert [event["values"] for event in events("r") if event["event"] == "switch"] == [{"length": 1.5}] * 2

@@ -43,5 +43,5 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "sinusoid": Sinusoid,
 }
 COMPOSITIONS: dict[str, type[Together] | type[Stages]] = {"together": Together, "stages": Stages}
-STEP_SETTINGS = ("period", "shortest", "lengths", "every", "memory")
-"""Settings of schedules that count environment steps: what `scale` shrinks."""
+STEP_SETTINGS = ("period", "shortest", "lengths", "every", "memory", "horizon", "warmup")
+"""Settings of schedules, and of normalisation, that count environment steps: what `scale` shrinks."""

@@ -46,6 +46,7 @@ class Table(Schedule):
         path = Path(self.file)
         if not path.is_file() and not path.is_absolute():
             path = TABLES / path
+        self.path = path
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -345,7 +345,7 @@ def test_compositions_of_schedules(write: Callable[..., str]) -> None:
         ("{kind: drift,", "{kind: drift, boundary: immediate,", "boundary is set for all parts together, not for slow"),
         ("{kind: drift,", "{kind: together,", "kind must be one of .*, not 'together'"),
         ("reward_scale: {}", "length: {change: reward_scale}", "two parts have a change labelled length"),
-        ("parts:", "prats:", "a composition needs at least one part|prats"),
+        ("parts:", "prats:", "together needs parts, each with a kind and changes of its own"),
     ],
 )
 def test_compositions_that_are_wrong(write: Callable[..., str], old: str, new: str, message: str) -> None:
@@ -353,12 +353,14 @@ def test_compositions_that_are_wrong(write: Callable[..., str], old: str, new: s
         parse(["--env", "CartPole-v1", "--schedule", write(COMPOSED.replace(old, new))])
 
 
-def test_scale_shrinks_what_files_say_and_not_what_flags_say() -> None:
+def test_scale_shrinks_what_files_say_and_not_what_flags_say(write: Callable[..., str]) -> None:
     config = parse(["--scale", "0.1"])
     assert (config.run.steps, config.tasks.schedule.period) == (36_864, 3_072)
     config = parse(["--scale", "0.1", "--steps", "5000", "--schedule.period", "400"])
     assert (config.run.steps, config.tasks.schedule.period) == (5000, 400)
     assert parse(["--scale", "1"]).as_dict() == parse([]).as_dict()
+    text = "env: CartPole-v1\nnormalize: {policy: moving, horizon: 4000}\n"
+    assert parse(["--config", write(text), "--scale", "0.5"]).normalize.horizon == 2000
     assert "scale" not in config.as_dict()
 
 
