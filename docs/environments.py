@@ -146,6 +146,17 @@ seed,steps,friction,direction
 Numbers come from `values` (in turn; `then: hold` stays at the last), or are drawn between `low` and `high` as `draw`
 says: `uniform`, `log_uniform`, `normal`, or any one of the values (`choice`).
 
+The change `environment` exchanges everything: its `ids` are any ids of Gymnasium with equal spaces, or with `pad: true`
+also unequal ones. `configs/schedules/walker_stand_walk_run.yaml`, `breakout_flavours.yaml` and `minigrid_rooms.yaml` are
+examples from optional packages (`pip install "perennial[dm_control]"`, `[atari]`, `[minigrid]`):
+
+```yaml
+kind: periodic
+period: 1000000
+changes:
+  environment: {ids: [dm_control/walker-stand-v0, dm_control/walker-walk-v0, dm_control/walker-run-v0]}
+```
+
 ## Benchmarks
 
 `python train.py --config NAME`; `--scale 0.1` shrinks tasks and run to a tenth, `--schedule stationary` is the control
