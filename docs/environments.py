@@ -147,8 +147,8 @@ Numbers come from `values` (in turn; `then: hold` stays at the last), or are dra
 says: `uniform`, `log_uniform`, `normal`, or any one of the values (`choice`).
 
 The change `environment` exchanges everything: its `ids` are any ids of Gymnasium with equal spaces, or with `pad: true`
-also unequal ones. `configs/schedules/walker_stand_walk_run.yaml`, `breakout_flavours.yaml` and `minigrid_rooms.yaml` are
-examples from optional packages (`pip install "perennial[dm_control]"`, `[atari]`, `[minigrid]`):
+also unequal ones. `walker_stand_walk_run.yaml`, `breakout_flavours.yaml` and `minigrid_rooms.yaml` (configs/schedules)
+are examples from optional packages (`pip install "perennial[dm_control]"`, `[atari]`, `[minigrid]`):
 
 ```yaml
 kind: periodic

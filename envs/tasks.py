@@ -210,7 +210,8 @@ class Tasks:
         after = self.values(end) if self.gradual and end is not None else before
         texts = []
         for label, change in self.changes.items():
-            if change.is_original(before[label]) and change.is_original(after[label]):
+            same = change.is_original(before[label]) and change.is_original(after[label])
+            if same and not change.names_original:
                 continue
             text = change.describe(before[label])
             texts.append(text if after[label] == before[label] else f"{text} to {change.number(after[label])}")

@@ -35,6 +35,9 @@ class Change(Settings):
     own_reward: ClassVar[bool] = False
     """Whether `reward` takes terms out of the environment's own reward, which no other change must have touched."""
 
+    names_original: ClassVar[bool] = False
+    """Whether a description of a task says so where the value is the original, too."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.env: gym.Env[Any, Any] | None = None

@@ -39,6 +39,7 @@ class Environment(Change):
 
     live: ClassVar[frozenset[str]] = Change.live | {"_sequence"}
     at_reset: ClassVar[bool] = True
+    names_original: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -349,7 +349,7 @@ def test_values_are_told() -> None:
     change = env.tasks.changes["environment"]
     assert change.original == "CartPole-v1"
     assert [change.context(text) for text in ids] == [(0, 1, 0, 0), (1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
-    assert [env.describe_task(task) for task in range(3)] == ["Acrobot-v1", "original", ids[2]]
+    assert [env.describe_task(task) for task in range(3)] == ["Acrobot-v1", "CartPole-v1", ids[2]]
     assert change.describe("CartPole-v1") == "CartPole-v1"
     np.testing.assert_array_equal(env.reset(seed=0)[0][6:], [0, 1, 0, 0])
     assert env.observation_space.shape == (10,)
