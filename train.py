@@ -26,9 +26,9 @@ from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
 from envs import Tasks, make_vec_env
+from envs.compositions import Composition
 from envs.normalize import Normalize, normalize
 from envs.schedules import Periodic
-from envs.tasks import Composition
 from envs.verify import Effect, verify
 from optimizers.targets import AtNewTarget
 from recording.console import ProgressBar, make_console, print_effects, print_tasks

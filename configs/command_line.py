@@ -23,9 +23,11 @@ from configs.flags import Flags, build, canonical, from_command_line, from_mappi
 from configs.settings import SettingError, Settings, UsageError, did_you_mean
 from envs import Stepping
 from envs.changes import CHANGES
+from envs.compositions import OWN, Composition
 from envs.normalize import Normalization
+from envs.reading import scaled
 from envs.schedules import COMPOSITIONS, SCHEDULES
-from envs.tasks import OWN, Composition, Tasks, scaled
+from envs.tasks import Tasks
 from optimizers import OPTIMIZERS, OptimizerSettings
 from regularizers import REGULARIZERS, Projection, Regularizer
 from resets import RESETS, Reset

@@ -11,16 +11,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from configs import files
+from envs import make_plain_env
+from envs.changes import CHANGES
+from envs.reading import read_tasks
+from envs.registration import BENCHMARKS
+from envs.schedules import COMPOSITIONS, SCHEDULES, Timing
+from envs.tasks import Tasks
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from configs import files  # noqa: E402
-from envs import Tasks, make_plain_env  # noqa: E402
-from envs.changes import CHANGES  # noqa: E402
-from envs.registration import BENCHMARKS  # noqa: E402
-from envs.schedules import COMPOSITIONS, SCHEDULES, Timing  # noqa: E402
-from envs.tasks import read_tasks  # noqa: E402
-
 PAGE = Path(__file__).with_name("environments.md")
 PLOT = Path(__file__).with_name("schedules.png")
 EFFECTS = ROOT / "bench" / "results" / "effects.json"

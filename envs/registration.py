@@ -61,8 +61,9 @@ def make_benchmark(
         ValueError: there is no such benchmark, or an argument is wrong.
     """
     from envs import make_env
+    from envs.reading import read_tasks, scaled
     from envs.schedules import Constant
-    from envs.tasks import Tasks, read_tasks, scaled
+    from envs.tasks import Tasks
 
     if not scale > 0:
         raise ValueError(f"scale must be above 0, not {scale}")

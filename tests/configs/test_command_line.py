@@ -17,9 +17,9 @@ from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
 from envs.changes import CHANGES
+from envs.compositions import Composition
 from envs.normalize import Normalization
 from envs.schedules import COMPOSITIONS, SCHEDULES, Geometric
-from envs.tasks import Composition
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS
 from resets import RESETS

@@ -16,9 +16,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs import NonStationary, Tasks, make_env, make_plain_env
-from envs.batch_mujoco import ROBOTS, BatchError, BatchMujoco, supports
+from envs.batch_mujoco import BatchError, BatchMujoco, supports
 from envs.changes import CHANGES
 from envs.changes.base import Change
+from envs.robots import ROBOTS
 from envs.schedules import Drift, Periodic
 
 IDS = [f"{robot.__name__}-v5" for robot in ROBOTS.values()]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from envs import NonStationary, Tasks, make_plain_env, make_vec_env
 from envs.changes.classic import Pendulum
 from envs.changes.rewards import RewardScale
+from envs.compositions import Composition
+from envs.reading import read_tasks, scaled
 from envs.schedules import Constant, Drift, Geometric, Periodic, Sequence, Sinusoid, Stages, Together
-from envs.tasks import Composition, read_tasks, scaled
 
 PENDULUM = make_plain_env("Pendulum-v1")
 

@@ -16,8 +16,8 @@ from envs.changes.actions import ActionPermutation
 from envs.changes.classic import Pendulum
 from envs.changes.observations import ObservationPermutation, ObservationRotation
 from envs.changes.rewards import RewardScale
+from envs.reading import read_tasks
 from envs.schedules import Constant, Drift, Periodic
-from envs.tasks import read_tasks
 from envs.verify import verify
 
 ROOT = Path(__file__).parents[2]

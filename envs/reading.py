@@ -1,0 +1,62 @@
+"""Tasks from the plain settings that schedule files hold."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from configs.settings import did_you_mean
+from envs.changes import CHANGES
+from envs.compositions import Composition
+from envs.schedules import COMPOSITIONS, SCHEDULES, STEP_SETTINGS
+from envs.tasks import Tasks
+
+
+def read_tasks(tree: Mapping[str, Any], seed: int = 0) -> Tasks:
+    """Tasks from the plain settings that a schedule file holds.
+
+    Args:
+        tree: `kind`, the settings of this schedule, and `changes` (or `parts`, for a composition) as nested mappings.
+        seed: the run's seed.
+
+    Raises:
+        ValueError: a name or a value is wrong; one sentence.
+    """
+    settings = dict(tree)
+    kind = settings.pop("kind", None)
+    known = {**SCHEDULES, **COMPOSITIONS}
+    if kind not in known:
+        raise ValueError(f"kind must be one of {', '.join(known)}, not {kind!r}{did_you_mean(kind, known)}")
+    if kind in COMPOSITIONS:
+        parts = {name: read_tasks(part, seed) for name, part in (settings.pop("parts", None) or {}).items()}
+        return Composition(_made(COMPOSITIONS[kind], settings, kind), parts, seed)
+    changes = {}
+    for label, block in (settings.pop("changes", None) or {}).items():
+        content = dict(block or {})
+        name = content.pop("change", label)
+        if name not in CHANGES:
+            raise ValueError(f"there is no change {name!r}{did_you_mean(name, CHANGES)}")
+        changes[label] = _made(CHANGES[name], content, label)
+    return Tasks(_made(SCHEDULES[kind], settings, kind), changes, seed)
+
+
+def _made(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any:
+    """The settings of a kind, from plain values."""
+    names = [entry.name for entry in fields(kind) if entry.init]
+    if (unknown := next((name for name in settings if name not in names), None)) is not None:
+        raise ValueError(f"{where}: {unknown!r} is not a setting here{did_you_mean(unknown, names) or '.'}")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+
+
+def scaled(tree: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The plain settings of tasks with every number of environment steps times `factor`, rounded, at least 1."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found[name] = scaled(value, factor)
+        elif name in STEP_SETTINGS and value is not None:
+            many = isinstance(value, (list, tuple))
+            steps = [max(1, round(number * factor)) for number in (value if many else [value])]
+            found[name] = steps if many else steps[0]
+        else:
+            found[name] = value
+    return found
