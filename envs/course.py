@@ -91,11 +91,6 @@ class Course:
         """Environment step of the run that this environment takes next."""
         return self._clock
 
-    @property
-    def task(self) -> int | None:
-        """The task that is applied; None before the first reset."""
-        return self._task
-
     def set_clock(self, step: int) -> None:
         """Go to environment step `step` of the run, at the next reset, without which no step is taken."""
         if step < 0:

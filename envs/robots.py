@@ -146,6 +146,18 @@ class Faller(Robot):
         """Which rows have not fallen."""
         raise NotImplementedError
 
+    def gait(self) -> tuple[Array, Array, Array, Array, list[bool]]:
+        """Of those that travel in two directions: velocities, rewards for speed and for health, terminations."""
+        x_velocity, y_velocity = self.velocity().T
+        healthy = self.healthy()
+        return (
+            x_velocity,
+            y_velocity,
+            self.forward_weight * x_velocity,
+            healthy * self.healthy_reward,
+            self.ends(healthy),
+        )
+
     def ends(self, healthy: Array) -> list[bool]:
         """Which episodes terminate."""
         ends: list[bool] = np.logical_not(healthy).tolist()
@@ -275,14 +287,11 @@ class Ant(Feeler):
 
     def outcomes(self, costs: Array) -> tuple[Array, list[bool], Iterable[tuple[Any, ...]]]:
         """Speed along x and health less control and contacts."""
-        x_velocity, y_velocity = self.velocity().T
-        forward = self.forward_weight * x_velocity
-        healthy = self.healthy()
-        survival = healthy * self.healthy_reward
+        x_velocity, y_velocity, forward, survival, ends = self.gait()
         contact = self.contact_costs()
         at = self.qpos[:, :2]
         shown = zip(*at.T, distance(at), x_velocity, y_velocity, forward, -costs, -contact, survival, strict=True)
-        return forward + survival - (costs + contact), self.ends(healthy), shown
+        return forward + survival - (costs + contact), ends, shown
 
 
 class Humanoid(Feeler):
@@ -348,10 +357,7 @@ class Humanoid(Feeler):
 
     def outcomes(self, costs: Array) -> tuple[Array, list[bool], Iterable[tuple[Any, ...]]]:
         """Speed along x and health less control and contacts."""
-        x_velocity, y_velocity = self.velocity().T
-        forward = self.forward_weight * x_velocity
-        healthy = self.healthy()
-        survival = healthy * self.healthy_reward
+        x_velocity, y_velocity, forward, survival, ends = self.gait()
         contact = np.clip(self.contact_costs(), *self.cost_range)
         at = self.qpos[:, :2]
         lengths, speeds = (tendon.copy() for tendon in self.tendons)
@@ -359,7 +365,7 @@ class Humanoid(Feeler):
             *at.T, lengths, speeds, distance(at), x_velocity, y_velocity, survival, forward, -costs, -contact,
             strict=True,
         )  # fmt: skip
-        return forward + survival - (costs + contact), self.ends(healthy), shown
+        return forward + survival - (costs + contact), ends, shown
 
 
 def distance(at: Array) -> Array:

@@ -79,10 +79,6 @@ class Schedule(Timing):
         task = self.task(step)
         return None if task == self.last else self.start(task + 1)
 
-    def n_tasks(self, steps: int) -> int:
-        """How many tasks a run of `steps` environment steps meets."""
-        return self.task(steps - 1) + 1 if steps > 0 else 0
-
     def draws(self, task: int) -> bool:
         """Whether task number `task` has drawn values; the environment's own ones otherwise."""
         return task > 0

@@ -16,7 +16,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs import NonStationary, Tasks, make_env, make_plain_env
-from envs.batch_mujoco import BatchError, BatchMujoco, supports
+from envs.batch_mujoco import BatchError, BatchMujoco, _skip_islands, supports
 from envs.changes import CHANGES
 from envs.changes.base import Change
 from envs.robots import ROBOTS
@@ -464,3 +464,13 @@ def test_an_old_mujoco_has_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert supports("Hopper-v5", TASKS) == needs
     with pytest.raises(BatchError, match=f"there is no batch: {needs}"):
         BatchMujoco([maker("Hopper-v5", TASKS, 1)])
+
+
+def test_islands_are_looked_for_where_there_can_be_two() -> None:
+    tree = '<body pos="0 0 {}"><freejoint/><geom size="0.1"/></body>'
+    off = int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
+    for trees, flags in ((1, off), (2, 0)):
+        bodies = "".join(tree.format(number) for number in range(trees))
+        model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
+        _skip_islands(model)
+        assert model.opt.disableflags == flags

@@ -53,7 +53,7 @@ def test_steps_tasks_and_switches_agree(period: int, step: int) -> None:
         assert schedule.start(task) <= step < switch == schedule.start(task + 1)
         assert schedule.task(schedule.start(task)) == task == schedule.task(switch - 1)
         assert schedule.task(switch) == task + 1
-        assert schedule.n_tasks(step + 1) == task + 1
+        assert bound(schedule).n_tasks(step + 1) == task + 1
 
 
 @given(align=st.integers(1, 300), extra=st.integers(0, 700), step=STEPS)
@@ -88,7 +88,7 @@ def test_sequences_by_hand() -> None:
     assert [again.task(step) for step in range(14)] == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 4]
     held = Sequence(lengths=(3, 5, 2), then="hold")
     assert [held.task(step) for step in (0, 3, 8, 10, 10**9)] == [0, 1, 2, 2, 2]
-    assert (held.next_switch(7), held.next_switch(8), held.n_tasks(100)) == (8, None, 3)
+    assert (held.next_switch(7), held.next_switch(8), bound(held).n_tasks(100)) == (8, None, 3)
     tasks = bound(again, r=RewardScale(values=(1, -1, 3)))
     assert [tasks.values(step)["r"] for step in (0, 3, 8, 10, 13)] == [1, -1, 3, 1, -1]
     with pytest.raises(ValueError, match="r lists 2 values for the 3 lengths of the sequence; list one for each"):
@@ -145,9 +145,9 @@ def test_lists_can_be_held_at_their_end() -> None:
 
 def test_a_constant_schedule_never_switches() -> None:
     schedule = Constant()
-    assert (schedule.task(10**9), schedule.next_switch(5), schedule.n_tasks(10)) == (0, None, 1)
+    assert (schedule.task(10**9), schedule.next_switch(5), bound(schedule).n_tasks(10)) == (0, None, 1)
     assert schedule.start(0) == 0
-    assert Periodic(period=5).n_tasks(0) == schedule.n_tasks(0) == 0
+    assert bound(Periodic(period=5)).n_tasks(0) == bound(schedule).n_tasks(0) == 0
     with pytest.raises(ValueError, match="tasks 0 to 0, not 1"):
         schedule.start(1)
 
