@@ -5,7 +5,10 @@ import importlib.util
 import math
 import pickle
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -19,8 +22,9 @@ from envs import NonStationary, Tasks, make_plain_env
 from envs.changes import box2d
 from envs.changes.base import ChangeError
 from envs.changes.box2d import BipedalWalker, Box2dConstant, CarRacing, LunarLander
+from envs.changes.rewards import RewardScale
 from envs.schedules import Periodic
-from envs.verify import verify
+from envs.verify import VerificationError, verify
 
 pytest.importorskip("Box2D")
 
@@ -531,3 +535,18 @@ def test_the_module_needs_no_box2d(monkeypatch: pytest.MonkeyPatch) -> None:
     spec.loader.exec_module(module)
     with pytest.raises(ChangeError, match="it needs LunarLander"):
         module.LunarLander().bind(make_plain_env("CartPole-v1"))
+
+
+@dataclass(kw_only=True)
+class Nothing(RewardScale):
+    """Is told of values, and does nothing."""
+
+    def reward(self, reward: SupportsFloat, info: Mapping[str, Any], ended: bool) -> SupportsFloat:
+        return reward
+
+
+def test_a_world_that_is_not_the_same_again_is_not_taken_for_an_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.verify.TRANSITIONS", (200,))
+    tasks = Tasks(Periodic(period=100, first="drawn"), {"nothing": Nothing()}, seed=1)
+    with pytest.raises(VerificationError, match="nothing does nothing in BipedalWalker-v3"):
+        verify("BipedalWalker-v3", tasks, 100)
