@@ -184,6 +184,7 @@ class Layer:
         output: the module whose output are the units' activations: the nonlinearity where there is one.
         consumers: the layers that read these units; empty for an output layer (a head).
         expansion: outputs of the nonlinearity per unit, one after another: 2 for CReLU and Fourier features.
+        nonlinearity: the nonlinearity itself, None where there is none.
     """
 
     name: str
@@ -195,6 +196,7 @@ class Layer:
     consumers: list[Consumer] = field(default_factory=list)
     expansion: int = 1
     slopes: list[Param] = field(default_factory=list)
+    nonlinearity: nn.Module | None = None
 
     @property
     def is_head(self) -> bool:

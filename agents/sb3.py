@@ -8,7 +8,7 @@ a random number, `sample_batch` takes observations out of whichever buffer the a
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer, ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
@@ -63,14 +64,35 @@ def read_networks(model: BaseAlgorithm) -> list[Network]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Observations as the model's networks take them, and the actions taken there (for critics that read actions)."""
+    """Transitions as the model's networks take them.
+
+    Attributes:
+        observations: as the policy's own preprocessing expects them, samples first.
+        actions: the actions taken there, `[samples, dimensions]`.
+        learning: what the agent learns from there, samples first. Of a rollout: advantages, returns, values, log_prob.
+            Of a replay buffer: next_observations (like the observations), rewards, dones (of true ends). Empty where
+            it was not asked for or the algorithm's buffer is of a kind of its own.
+    """
 
     observations: Any
     actions: Tensor | None
+    learning: dict[str, Any] = field(default_factory=dict)
+
+    def first(self, count: int) -> "Batch":
+        """The first transitions; samples are in random order, so any are as good."""
+        return Batch(_first(self.observations, count), _first(self.actions, count), _first(self.learning, count))
 
 
-def sample_batch(model: BaseAlgorithm, size: int, rng: np.random.Generator) -> Batch | None:
-    """Draw observations and actions from the last rollout or the whole replay buffer; None while there are none.
+def _first(tree: Any, count: int) -> Any:
+    if isinstance(tree, dict):
+        return {key: _first(part, count) for key, part in tree.items()}
+    return tree if tree is None else tree[:count]
+
+
+def sample_batch(
+    model: BaseAlgorithm, size: int, rng: np.random.Generator, recent: int | None = None, learning: bool = False
+) -> Batch | None:
+    """Draw transitions from the last rollout or from the replay buffer; None while there are none.
 
     On-policy algorithms empty their buffer before the next rollout starts: call this at the end of a rollout.
 
@@ -78,6 +100,9 @@ def sample_batch(model: BaseAlgorithm, size: int, rng: np.random.Generator) -> B
         model: the agent.
         size: how many; all there are when fewer.
         rng: where the choice is drawn from, so that the agent's own random stream stays untouched.
+        recent: only of the last so many environment steps, over all parallel environments, rounded up to whole ones;
+            None: of all that the buffer holds.
+        learning: whether to take along what the agent learns from.
     """
     if isinstance(model, OnPolicyAlgorithm):
         buffer: Any = model.rollout_buffer
@@ -87,24 +112,47 @@ def sample_batch(model: BaseAlgorithm, size: int, rng: np.random.Generator) -> B
         filled = buffer.size()
     else:
         return None
-    count = min(size, filled * buffer.n_envs)
+    rows = filled if recent is None else min(filled, math.ceil(recent / buffer.n_envs))
+    count = min(size, rows * buffer.n_envs)
     if count == 0:
         return None
-    # While a rollout is trained on, its buffer has steps and environments already in one dimension.
+    index = rng.choice(rows * buffer.n_envs, count, replace=False)
+    # While a rollout is trained on, its buffer has steps and environments already in one dimension, environments first.
     flattened = bool(getattr(buffer, "generator_ready", False))
-    index = rng.choice(filled * buffer.n_envs, count, replace=False)
-    stored = buffer.observations
-    chosen = (
-        {key: _transitions(part, flattened)[index] for key, part in stored.items()}
-        if isinstance(stored, dict)
-        else _transitions(stored, flattened)[index]
-    )
-    normalizer = model.get_vec_normalize_env()
-    if normalizer is not None and isinstance(model, OffPolicyAlgorithm):  # a replay buffer keeps raw observations
-        chosen = normalizer.normalize_obs(chosen)
-    actions = torch.as_tensor(_transitions(buffer.actions, flattened)[index], device=model.device, dtype=torch.float32)
-    # As SB3's own buffers give them: a discrete part keeps the dimension of one that the policy's checks would refuse.
-    return Batch(obs_as_tensor(chosen, model.device), actions)
+    if rows < filled:
+        end = buffer.pos if isinstance(model, OffPolicyAlgorithm) else filled
+        step, env = (index // buffer.n_envs + end - rows) % filled, index % buffer.n_envs
+        index = env * filled + step if flattened else step * buffer.n_envs + env
+
+    def chosen(stored: Any, later: int = 0) -> Any:
+        if isinstance(stored, dict):
+            return {key: chosen(part, later) for key, part in stored.items()}
+        transitions = _transitions(stored, flattened)
+        return transitions[(index + later) % len(transitions) if later else index]
+
+    # A replay buffer keeps raw observations.
+    normalizer = model.get_vec_normalize_env() if isinstance(model, OffPolicyAlgorithm) else None
+
+    def observed(found: Any) -> Any:
+        # As SB3's own buffers give them: a discrete part keeps the dimension of one that its checks would refuse.
+        return obs_as_tensor(normalizer.normalize_obs(found) if normalizer else found, model.device)
+
+    def numbers(found: Any) -> Tensor:
+        return torch.as_tensor(found, device=model.device, dtype=torch.float32)
+
+    more: dict[str, Any] = {}
+    if learning and type(buffer) in (RolloutBuffer, DictRolloutBuffer):
+        stored = {"advantages": "advantages", "returns": "returns", "values": "values", "log_prob": "log_probs"}
+        more = {key: numbers(chosen(getattr(buffer, name))).flatten() for key, name in stored.items()}
+    elif learning and type(buffer) in (ReplayBuffer, DictReplayBuffer):
+        rewards, ends = chosen(buffer.rewards), chosen(buffer.dones) * (1 - chosen(buffer.timeouts))
+        if buffer.optimize_memory_usage:  # what follows a step is kept as the next step's observation
+            following = chosen(buffer.observations, later=buffer.n_envs)
+        else:
+            following = chosen(buffer.next_observations)
+        more = {"next_observations": observed(following), "dones": numbers(ends)}
+        more["rewards"] = numbers(normalizer.normalize_reward(rewards) if normalizer else rewards)
+    return Batch(observed(chosen(buffer.observations)), numbers(chosen(buffer.actions)), more)
 
 
 def _transitions(array: NDArray[Any], flattened: bool) -> NDArray[Any]:
@@ -218,9 +266,11 @@ class _Reader:
                     layers[-1].output = module
             elif isinstance(module, AdaptiveLinear) and layers:
                 layers[-1].slopes.append(self._param(f"{layers[-1].name}.slope", module.alpha, _zeros))
-                layers[-1].output = module
+                layers[-1].output = layers[-1].nonlinearity = module
             elif not list(module.parameters(recurse=False)) and layers:
                 layers[-1].output = module
+                if not isinstance(module, (nn.Dropout, nn.Identity)):
+                    layers[-1].nonlinearity = module
                 if (expansion := getattr(module, "expansion", 1)) > 1:
                     layers[-1].expansion = expansion
                     feeds = [_Feed(feed.layer, feed.start, feed.block and feed.block * expansion) for feed in feeds]

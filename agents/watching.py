@@ -22,11 +22,15 @@ outputs: of whole networks."""
 class Watcher:
     """Keeps what the last forward pass with gradients did in the networks that are watched.
 
+    Args:
+        always: whether passes without gradients are watched as well.
+
     Attributes:
         inputs: for each network whose inputs are watched what its body was given, detached.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, always: bool = False) -> None:
+        self.always = always
         self.inputs: dict[Network, tuple[Any, ...]] = {}
         self._kept: dict[str, dict[Layer, Tensor]] = {"activations": {}, "preactivations": {}}
         self._outputs: dict[nn.Module, Tensor] = {}
@@ -48,6 +52,11 @@ class Watcher:
         if "outputs" in kinds:
             for module in network.heads or network.body[-1:]:
                 self._attach((module, "outputs"), module, self._output_keeper(module))
+
+    def output(self, layer: Layer) -> Tensor | None:
+        """What was kept as the activations of a layer, in the shape in which the next module was given it."""
+        tensor = self._kept["activations"].get(layer)
+        return None if tensor is None else self._shown(tensor)
 
     def read(self, network: Network, kind: Watched) -> dict[Layer, Tensor]:
         """What was kept of the hidden units of a network, `[samples, units]` a layer; without those not run."""
@@ -120,7 +129,7 @@ class Watcher:
             self._handles[key] = module.register_forward_hook(hook)
 
     def _watching(self) -> bool:
-        return torch.is_grad_enabled() and not self._paused
+        return (self.always or torch.is_grad_enabled()) and not self._paused
 
     def _keeper(self, layer: Layer, kind: str) -> Callable[[nn.Module, Any, Tensor], None]:
         activations, preactivations = self._kept["activations"], self._kept["preactivations"]

@@ -10,9 +10,15 @@ longer learns.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
+
+from agents.layers import Network
+from metrics.base import Measured, Metric, View, by_layer
 
 
 def dormancy_score(activations: Tensor) -> Tensor:
@@ -37,3 +43,23 @@ def dormant_fraction(layers: Iterable[Tensor], tau: float = 0.1) -> float:
     """
     dormant = [dormancy_score(activations) <= tau for activations in layers]
     return float(torch.cat(dormant).float().mean()) if dormant else float("nan")
+
+
+@dataclass
+class Dormant(Metric):
+    """Share of tau-dormant units (Sokar et al. 2023)."""
+
+    title = "Dormant units"
+    family = "units"
+    reads = "batch"
+    names = ("dormant",)
+    default = True
+
+    tau: Annotated[float, Ge(0)] = 0.1
+    """A unit is dormant when its score is at most tau: 0.1 in the paper's resets, 0.025 in its Atari figures."""
+
+    def measure(self, network: Network, view: View) -> Measured:
+        """Share among all hidden units, and among those of each layer."""
+        layers = view.activations(network)
+        shares = {layer: dormant_fraction([h], self.tau) for layer, h in layers.items()}
+        return by_layer("dormant", dormant_fraction(layers.values(), self.tau), shares, network)

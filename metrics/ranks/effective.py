@@ -8,8 +8,13 @@ entropy of the normalised singular values,
 Other works report the entropy itself, or use squared singular values; this is the definition above.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from agents.layers import Network
+from metrics.base import Measured, Metric, View
 
 
 def effective_rank(features: Tensor) -> float:
@@ -27,3 +32,19 @@ def effective_rank(features: Tensor) -> float:
         return 0.0
     share = sigma / sigma.sum()
     return float(torch.special.entr(share).sum().exp())
+
+
+@dataclass
+class EffectiveRank(Metric):
+    """Effective rank of the features that the heads read (Roy and Vetterli 2007)."""
+
+    title = "Effective rank of the last hidden layer"
+    family = "ranks"
+    reads = "batch"
+    names = ("effective_rank",)
+    default = True
+
+    def measure(self, network: Network, view: View) -> Measured:
+        """The rank of the last hidden layer's outputs."""
+        features = view.features(network)
+        return {} if features is None else {"effective_rank": effective_rank(features)}
