@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.algorithms import OnPolicy
 from agents.interventions import Intervention
 from agents.plasticity import Plasticity
+from agents.sb3 import read_networks
 from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
@@ -30,9 +31,12 @@ from envs.compositions import Composition
 from envs.normalize import Normalize, normalize
 from envs.schedules import Periodic
 from envs.verify import Effect, verify
+from metrics import METRICS
 from optimizers.targets import AtNewTarget
 from recording.console import ProgressBar, make_console, print_effects, print_tasks
 from recording.directory import RunDirectory, State, default_path
+from recording.gap import finals, tell_others
+from recording.measuring import Measurer
 from recording.recorder import Recorder
 from recording.tensorboard import Curves
 from resets import TimedReset
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if config.run.verify:
             print_effects(check(config), console)
             return 0
-        return train(config, console)
+        return train(config, console, shlex.join(["python", "train.py", *words]))
     except UsageError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
@@ -75,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
 
 
-def train(config: Config, console: Console) -> int:
+def train(config: Config, console: Console, command: str = "") -> int:
     """Train as configured, record the run in its directory, and show the table of tasks."""
     directory = RunDirectory(config.run.run_dir or default_path(config))
     directory.check(config)
@@ -87,23 +91,26 @@ def train(config: Config, console: Console) -> int:
     # SB3 makes a distribution at every step; checking its arguments anew each time costs a fifth of a PPO run.
     torch.distributions.Distribution.set_default_validate_args(False)
     tasks, env, model, plasticity = build(config)
+    measurer = Measurer(config.metrics, config.run.seed, config.run.measure_samples, directory.probe)
     if config.run.preflight:
         check(config)
-    if moved := directory.create(config):
+    if moved := directory.create(config, command):
         console.print(f"An unfinished run was in the way; it is kept in {moved}.")
-    for note in notes(config, tasks):
+    for note in [*notes(config, tasks), *idle_metrics(measurer, model)]:
         console.print(f"Note: {note}")
     console.print(f"{config.names['agent']} + {config.arm} on {config.run.env}, {directory.path}", highlight=False)
 
+    settings = {key: value for key, value in config.as_dict().items() if key != "metrics"}
     curves = TensorBoardOutputFormat(str(directory.path))
     model.set_logger(Logger(str(directory.path), [curves]))
     recorder = Recorder(
         directory,
         plasticity,
         describe=lambda task: str(env.env_method("describe_task", task, indices=[0])[0]),
-        curves=Curves({"arm": config.arm, **config.as_dict()}),
+        curves=Curves({"arm": config.arm, **settings}, config.run.histograms),
+        measurer=measurer,
         measure_every=config.run.measure_every,
-        seed=config.run.seed,
+        costly_every=config.run.measure_costly_every,
     )
     bar = ProgressBar(config.run.steps, tasks.n_tasks(config.run.steps), recorder, console)
     recorder.on_task = bar.task_finished
@@ -125,12 +132,15 @@ def train(config: Config, console: Console) -> int:
         plasticity.close()
         recorder.close()
         model.save(directory.model)
+        directory.set_status(state, model.num_timesteps)
+        if state == "finished":
+            recorder.curves.finish(model.num_timesteps, finals(directory))
+            tell_others(directory)
         if isinstance(env, Normalize):
             env.save(directory.normalizer)
         curves.close()
         env.close()
-        directory.set_status(state, model.num_timesteps)
-    print_tasks(directory.read_tasks(), f"{directory.path} ({state} after {model.num_timesteps:,} steps)", console)
+    console.print(f"{directory.path} ({state} after {model.num_timesteps:,} steps)", style="bold", soft_wrap=True)
     look = f"{tensorboard_command()} --logdir {shlex.quote(str(directory.path))}"
     console.print(f"Look at the curves: {look}", soft_wrap=True, highlight=False)
     return 0 if state == "finished" else 130
@@ -226,6 +236,14 @@ def notes(config: Config, tasks: Tasks) -> Iterator[str]:
             f"tasks switch in the middle of rollouts (step {middle:,} is no multiple of {rollout:,}), which mixes two "
             f"tasks in one update; {aligned} would not."
         )
+
+
+def idle_metrics(measurer: Measurer, model: BaseAlgorithm) -> Iterator[str]:
+    """Which of the metrics that were singled out have nothing to measure."""
+    idle = measurer.idle(model)
+    if idle and len(measurer.metrics) < len(METRICS):
+        networks = ", ".join(network.name for network in read_networks(model))
+        yield f"there is nothing for the metrics {', '.join(idle)} in {type(model).__name__}, which has {networks}."
 
 
 if __name__ == "__main__":

@@ -105,11 +105,15 @@ class Watcher:
         finally:
             self._leaves = None
 
-    def close(self) -> None:
-        """Take all hooks off the modules and forget what was kept."""
+    def unhook(self) -> None:
+        """Take all hooks off the modules; what was kept can still be read."""
         for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
+
+    def close(self) -> None:
+        """Take all hooks off the modules and forget what was kept."""
+        self.unhook()
         self.inputs.clear()
         self._outputs.clear()
         for kept in self._kept.values():

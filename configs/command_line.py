@@ -28,21 +28,31 @@ from envs.normalize import Normalization
 from envs.reading import scaled
 from envs.schedules import COMPOSITIONS, SCHEDULES
 from envs.tasks import Tasks
+from metrics import DEFAULT, METRICS, Metric
 from optimizers import OPTIMIZERS, OptimizerSettings
 from regularizers import REGULARIZERS, Projection, Regularizer
-from resets import RESETS, Reset
+from resets import RESETS, Full, Reset
 
 DEFAULT_BENCHMARK = "cartpole_permuted"
 ONE = ("agent", "network", "schedule", "optimizer")
-SEVERAL = ("reset", "regularizer")
+SEVERAL = ("reset", "regularizer", "metrics")
+SETS = {"default": DEFAULT, "all": tuple(METRICS)}
+"""What stands for several metrics at once."""
 CHOICES: dict[str, Mapping[str, type[Any]]] = {
     "agent": AGENTS,
     "network": NETWORKS,
     "optimizer": {"agent": OptimizerSettings, **OPTIMIZERS},
     "reset": RESETS,
     "regularizer": REGULARIZERS,
+    "metrics": METRICS,
 }
-DEFAULTS = {"agent": ["ppo"], "network": ["mlp"], "schedule": ["stationary"], "optimizer": ["agent"]}
+DEFAULTS = {
+    "agent": ["ppo"],
+    "network": ["mlp"],
+    "schedule": ["stationary"],
+    "optimizer": ["agent"],
+    "metrics": ["default"],
+}
 KINDS: dict[str, type[Any]] = {**SCHEDULES, **COMPOSITIONS}
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 UNRECORDED = ("scale", "run_dir", "preflight", "verify", "quiet")
@@ -75,6 +85,16 @@ class Run(Settings):
 
     measure_every: Annotated[int, Gt(0)] = 2048
     """Environment steps between two measurements of the networks; rounded up to whole rollouts."""
+
+    measure_costly_every: Annotated[int, Gt(0)] = 20_480
+    """The same for costly metrics (curvature, single gradients, trainability), which are measured at the ends of tasks
+    as well."""
+
+    measure_samples: Annotated[int, Ge(2), Le(100_000)] = 512
+    """Observations that networks are measured on; ranks cannot exceed it."""
+
+    histograms: bool = False
+    """Histograms of all layers' weights and activations in TensorBoard, as often as costly metrics."""
 
     run_dir: Path | None = None
     """Directory of the run; none: runs/ and a name made from the configuration."""
@@ -114,6 +134,7 @@ class Config:
         normalize: how observations and rewards are normalised.
         resets: by name, in the order in which they fire.
         regularizers: by name.
+        metrics: by name, what is measured.
         benchmark: name of the benchmark or file that the configuration started from.
         schedule_seed: the schedule's own seed; None where it has the run's.
     """
@@ -126,6 +147,7 @@ class Config:
     normalize: Normalization
     resets: dict[str, Reset]
     regularizers: dict[str, Regularizer | Projection]
+    metrics: dict[str, Metric]
     names: dict[str, str]
     benchmark: str
     schedule_seed: int | None
@@ -138,6 +160,8 @@ class Config:
         own = [] if plain else [self.names["optimizer"]]
         if self.normalize.policy != "off":
             own.append(f"norm_{self.normalize.policy}")
+        if is_fresh(self.resets) and not (self.regularizers or own or _variants(self.network)):
+            return "fresh"
         return "+".join([*self.resets, *self.regularizers, *_variants(self.network), *own]) or "none"
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,9 +177,15 @@ class Config:
             "normalize": asdict(self.normalize),
             "reset": {name: asdict(reset) for name, reset in self.resets.items()} or "none",
             "regularizer": {name: asdict(item) for name, item in self.regularizers.items()} or "none",
+            "metrics": {name: asdict(item) for name, item in self.metrics.items()} or "none",
         }
         plain: dict[str, Any] = _plain(tree)
         return plain
+
+
+def is_fresh(resets: Mapping[str, Reset]) -> bool:
+    """Whether these resets make every network anew at every switch, and do nothing else: the arm to compare with."""
+    return len(resets) == 1 and resets.get("full") == Full(networks="all", when="switch", parts="all")
 
 
 @dataclass
@@ -223,6 +253,7 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
         normalize=parsed.normalize,
         resets=_several(parsed, "reset", choice.names["reset"]),
         regularizers=_several(parsed, "regularizer", choice.names["regularizer"]),
+        metrics=_several(parsed, "metrics", choice.names["metrics"]),
         names={group: choice.names[group][0] for group in ONE},
         benchmark=choice.benchmark,
         schedule_seed=parsed.schedule.seed,
@@ -290,6 +321,8 @@ def read_names(group: str, asked: list[str] | None, in_file: list[str], origin: 
         names = [name for value in asked for name in value.split(",") if name]
     if group in CHOICES:
         names = [_underscored(name) for name in names]
+    if group == "metrics":
+        names = list(dict.fromkeys(each for name in names for each in SETS.get(name, (name,))))
     if not names:
         raise UsageError(f"{where} takes a name, got none.")
     if group in ONE and len(names) > 1:
@@ -302,9 +335,10 @@ def read_names(group: str, asked: list[str] | None, in_file: list[str], origin: 
         raise UsageError(f"{where} names {twice} twice.")
     options = CHOICES.get(group)
     if options and (unknown := next((name for name in names if name not in options), None)) is not None:
-        listed = ", ".join([*(["none"] if group in SEVERAL else []), *options])
+        listed = ", ".join([*(["none"] if group in SEVERAL else []), *(SETS if group == "metrics" else []), *options])
+        kind = "metric" if group == "metrics" else group
         raise UsageError(
-            f"{where}: there is no {group} {unknown!r}; choose from {listed}{did_you_mean(unknown, options) or '.'}"
+            f"{where}: there is no {kind} {unknown!r}; choose from {listed}{did_you_mean(unknown, options) or '.'}"
         )
     return names
 

@@ -45,7 +45,7 @@ def print_overview(program: str) -> None:
         f"  python {program} --agent sac --env Pendulum-v1 --schedule pendulum_mass_drift --steps 40000\n"
         f"  python {program} --reset redo --help        settings of a method, with their sources\n"
     )
-    for group in ("agent", "reset", "regularizer", "network", "optimizer"):
+    for group in ("agent", "reset", "regularizer", "network", "optimizer", "metrics"):
         several = " (several: a,b)" if group in SEVERAL else ""
         _section(console, f"--{group} NAME{several}", {name: _line(kind) for name, kind in CHOICES[group].items()})
     _section(console, "--schedule NAME or FILE.yaml", files.shipped("schedules"))

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rich import box
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.table import Table
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.verify import Effect
-from recording.recorder import Recorder, TaskRow, reset_text
+from recording.recorder import Recorder, TaskRow
 
 REFRESH_SECONDS = 0.2
 
@@ -21,7 +21,7 @@ REFRESH_SECONDS = 0.2
 class ProgressBar(BaseCallback):
     """A live bar with steps, steps a second, time left, the current task (of the last) and its return so far.
 
-    Where the output is no terminal, a line is printed for each finished task instead.
+    Above it the table of tasks grows by a row whenever one is finished; where the output is no terminal, that is all.
 
     Args:
         total: environment steps in all.
@@ -47,6 +47,7 @@ class ProgressBar(BaseCallback):
             auto_refresh=False,
             disable=not console.is_terminal,
         )
+        self.table = TaskTable(console)
         self._drawn = 0.0
 
     def _on_training_start(self) -> None:
@@ -73,15 +74,53 @@ class ProgressBar(BaseCallback):
         self.bar.stop()
 
     def task_finished(self, row: TaskRow) -> None:
-        """Print a line about a finished task where there is no live bar."""
-        if not self.console.is_terminal:
-            self.console.print(
-                f"task {row.task} ({row.change}): return {number(row.returns.mean)}, at its end "
-                f"{number(row.returns.at_end)}, dormant {share(row.mean('dormant'))}, "
-                f"resets {reset_text(row.resets)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        """Add a finished task to the table above the bar."""
+        self.table.add(row.flat())
+
+
+class TaskTable:
+    """The table of tasks, a row at a time, so that it grows while a run goes on.
+
+    Args:
+        console: where to print; its width decides how much room the description of a task has.
+    """
+
+    WIDTHS: ClassVar = {"task": 4, "return": 7, "at end": 7, "dormant": 7, "rank": 5, "resets": 12}
+    NARROW: ClassVar = {"return": 6, "at end": 6, "rank": 4, "resets": 8}
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.rows = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Print one task, a row of `tasks.csv`; the first one below the titles."""
+        cells = (
+            str(row["task"]),
+            str(row["change"]),
+            number(row["return"]),
+            number(row["return_end"]),
+            share(row["dormant"]),
+            number(row["effective_rank"]),
+            str(row["resets"]),
+        )
+        if not self.rows:
+            self.console.print(self._columns(titles=True))
+        table = self._columns(titles=False)
+        table.add_row(*cells)
+        self.console.print(table)
+        self.rows += 1
+
+    def _columns(self, titles: bool) -> Table:
+        table = make_table()
+        table.show_header = titles
+        widths = self.WIDTHS | (self.NARROW if self.console.width < 72 else {})
+        gaps = 2 * len(widths) + 1  # between columns, and after each
+        changed = max(10, self.console.width - sum(widths.values()) - gaps)
+        for name, width in widths.items():
+            table.add_column(name, width=width, justify="left" if name == "resets" else "right", overflow="fold")
+            if name == "task":
+                table.add_column("what changed", width=changed, overflow="fold")
+        return table
 
 
 def print_tasks(rows: Sequence[Mapping[str, Any]], title: str, console: Console) -> None:
@@ -89,24 +128,9 @@ def print_tasks(rows: Sequence[Mapping[str, Any]], title: str, console: Console)
     console.print(title, style="bold", highlight=False, soft_wrap=True)
     if not rows:
         console.print("No task has been finished.")
-        return
-    table = make_table()
-    table.add_column("task", justify="right")
-    table.add_column("what changed", overflow="fold")
-    for name in ("return", "at end", "dormant", "rank"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("resets")
+    table = TaskTable(console)
     for row in rows:
-        table.add_row(
-            str(row["task"]),
-            row["change"],
-            number(row["return"]),
-            number(row["return_end"]),
-            share(row["dormant"]),
-            number(row["effective_rank"]),
-            str(row["resets"]),
-        )
-    console.print(table)
+        table.add(row)
 
 
 def make_table() -> Table:

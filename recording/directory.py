@@ -57,6 +57,21 @@ class RunDirectory:
         return self.path / "tasks.csv"
 
     @property
+    def episodes(self) -> Path:
+        """The table of episodes."""
+        return self.path / "episodes.csv"
+
+    @property
+    def measurements(self) -> Path:
+        """What the metrics gave, a line a measurement."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def probe(self) -> Path:
+        """The observations and actions that networks are measured on all through the run."""
+        return self.path / "probe.npz"
+
+    @property
     def events(self) -> Path:
         """The log of switches and resets."""
         return self.path / "events.jsonl"
@@ -124,8 +139,8 @@ class RunDirectory:
         status = {"state": state, "steps": steps, "process": os.getpid(), "host": platform.node()}
         write_atomically(self.path / "status.json", json.dumps(status))
 
-    def create(self, config: Config) -> Path | None:
-        """Make the directory with the configuration and versions in it.
+    def create(self, config: Config, command: str = "") -> Path | None:
+        """Make the directory with the configuration, the versions and the command in it.
 
         An earlier, unfinished run in its place is moved aside, never lost.
 
@@ -143,7 +158,7 @@ class RunDirectory:
             files.write(self.config, config.as_dict(), "Everything this run depends on; train.py --config repeats it.")
             for table in config.tasks.files():
                 shutil.copy(table, self.path)
-            (self.path / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+            (self.path / "versions.json").write_text(json.dumps({**versions(), "command": command}, indent=2) + "\n")
         except OSError as error:
             raise UsageError(f"--run-dir {self.path} cannot be written to ({error.strerror}).") from error
         return moved

@@ -1,7 +1,7 @@
-"""The callback that measures a run while it goes on and writes down what happens.
+"""The callback that follows a run and writes down what happens: tasks, episodes, switches, resets, measurements.
 
 It goes before the `Plasticity` callback, so that a network is measured before a reset changes it. It draws random
-numbers from nowhere but generators of its own, so that measuring leaves the run as it would have been.
+numbers from nowhere but generators of its own, so that recording leaves the run as it would have been.
 """
 
 import csv
@@ -12,33 +12,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.hooks import OptimizerHooks
-from agents.layers import Network
 from agents.plasticity import Plasticity
-from agents.sb3 import Batch, activations, read_networks, sample_batch
-from metrics.gradients import GradientNorm
-from metrics.ranks import effective_rank
 from metrics.tasks import TaskReturns
-from metrics.units import dormant_fraction
-from metrics.weights import weight_norm
 from recording.directory import RunDirectory
+from recording.measuring import Measurement, Measurer
 from recording.tensorboard import Curves
 
-BATCH = 512
-TAU = 0.1
-GRADIENT_EVERY = 16
-"""Every how many gradient steps the gradient's norm is measured."""
-
 Measures = dict[str, dict[str, float]]
-"""For each network: dormant, effective_rank, weight_norm, grad_norm."""
+"""For each network its values by name."""
+
+EPISODE = ("step", "task", "return", "length", "cut_short")
+"""Columns of `episodes.csv`."""
 
 
 @dataclass
 class TaskRow:
-    """One finished task, a row of `tasks.csv`."""
+    """One finished task, a row of `tasks.csv`.
+
+    Attributes:
+        measures: values of the whole networks at the task's end.
+        at_switch: those of its first batch, before the agent learnt from it.
+        columns: all columns of measures that the table has, so that every row has the same.
+    """
 
     task: int
     start: int
@@ -47,6 +44,8 @@ class TaskRow:
     returns: TaskReturns
     measures: Measures
     resets: Counter[str] = field(default_factory=Counter)
+    at_switch: dict[str, float] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
 
     def mean(self, measure: str) -> float:
         """A measure averaged over the networks that have it."""
@@ -67,9 +66,9 @@ class TaskRow:
             "effective_rank": self.mean("effective_rank"),
             "resets": reset_text(self.resets),
         }
-        for network, found in self.measures.items():
-            row |= {f"{network}/{measure}": value for measure, value in found.items()}
-        return row
+        found = {f"{network}/{name}": value for network, own in self.measures.items() for name, value in own.items()}
+        found |= {f"switch/{name}": value for name, value in self.at_switch.items()}
+        return row | {column: found.get(column, math.nan) for column in self.columns or found}
 
 
 def reset_text(resets: Counter[str]) -> str:
@@ -78,15 +77,16 @@ def reset_text(resets: Counter[str]) -> str:
 
 
 class Recorder(BaseCallback):
-    """Follows tasks and measures networks; writes `tasks.csv`, `events.jsonl` and TensorBoard curves.
+    """Follows tasks, has networks measured, and writes `tasks.csv`, `episodes.csv`, `metrics.jsonl` and `events.jsonl`.
 
     Args:
         directory: where to write.
         plasticity: the callback whose events are written down.
         describe: gives a task's change in words.
         curves: the TensorBoard writer.
+        measurer: what measures the networks.
         measure_every: environment steps between two measurements.
-        seed: of the generator that chooses the observations to measure on.
+        costly_every: environment steps between two measurements of costly metrics.
         on_task: called with each finished task.
     """
 
@@ -96,8 +96,9 @@ class Recorder(BaseCallback):
         plasticity: Plasticity,
         describe: Callable[[int], str],
         curves: Curves,
+        measurer: Measurer,
         measure_every: int = 2048,
-        seed: int = 0,
+        costly_every: int = 20_480,
         on_task: Callable[[TaskRow], None] = lambda row: None,
     ) -> None:
         super().__init__()
@@ -105,53 +106,37 @@ class Recorder(BaseCallback):
         self.plasticity = plasticity
         self.describe = describe
         self.curves = curves
+        self.measurer = measurer
         self.measure_every = measure_every
-        self.seed = seed
+        self.costly_every = costly_every
         self.on_task = on_task
         self.rows: list[TaskRow] = []
         self.task = 0
         self.new_resets: Counter[str] = Counter()
         self._returns: dict[int, TaskReturns] = defaultdict(TaskReturns)
         self._resets: dict[int, Counter[str]] = defaultdict(Counter)
+        self._at_switch: dict[int, dict[str, float]] = {}
         self._starts: dict[int, int] = {0: 0}
         self._measured = 0
-        self._batch: Batch | None = None
-        self._hooks: list[OptimizerHooks] = []
+        self._measured_costly = 0
+        self._files: list[TextIO] = []
+        measurer.listen = self._on_measurement
         plasticity.listeners.append(self._on_event)
 
     def _on_training_start(self) -> None:
-        self.gradients: dict[str, GradientNorm] = {}
-        self._read_networks()
-        optimizers = list(dict.fromkeys(net.optimizer for net in self.networks if net.optimizer))
-        self._hooks = [self._watch(optimizer) for optimizer in optimizers]
-        self._events: TextIO = self.directory.events.open("a", buffering=1)
-        self._tasks: TextIO = self.directory.tasks.open("a", buffering=1, newline="")
-        self.curves.start(self.logger, [network.name for network in self.networks])
+        self._events = self._open(self.directory.events, buffering=1)
+        self._tasks = self._open(self.directory.tasks, buffering=1)
+        self._episodes = self._open(self.directory.episodes)
+        self._measurements = self._open(self.directory.measurements)
+        if not self._episodes.tell():
+            self._episodes.write(",".join(EPISODE) + "\n")
+        self.measurer.start(self.model)
+        self.curves.start(self.logger, self.measurer)
 
-    def _read_networks(self) -> None:
-        """See the model's layers; anew once an intervention has put others in their place."""
-        self.networks = [network for network in read_networks(self.model) if network.layers]
-        for network in self.networks:
-            gradient = self.gradients.setdefault(network.name, GradientNorm([]))
-            gradient.tensors = [param.tensor for param in network.params()]
-
-    def _watch(self, optimizer: Any) -> OptimizerHooks:
-        """Have the gradients of an optimiser's networks measured at a sample of its steps."""
-        own = [self.gradients[network.name] for network in self.networks if network.optimizer is optimizer]
-        step = 0
-
-        def start(optimizer: Any) -> None:
-            nonlocal step
-            if step % GRADIENT_EVERY == 0:
-                for gradient in own:
-                    gradient.start()
-            step += 1
-
-        def stop(optimizer: Any) -> None:
-            for gradient in own:
-                gradient.stop()
-
-        return OptimizerHooks(optimizer, before_backward=start, before_step=stop)
+    def _open(self, path: Any, buffering: int = -1) -> TextIO:
+        file: TextIO = path.open("a", buffering=buffering, newline="")
+        self._files.append(file)
+        return file
 
     def _on_step(self) -> bool:
         for index, info in enumerate(self.locals["infos"]):
@@ -159,10 +144,16 @@ class Recorder(BaseCallback):
             self._starts.setdefault(task, self.num_timesteps - self.training_env.num_envs)
             if "switch" in info:
                 self._write_event({"event": "switch", "env": index, **info["switch"]})
-            # The return of an episode that the switch cut short says nothing of how good the agent is.
-            if "episode" in info and not info.get("cut_short"):
-                self._returns[task].add(float(info["episode"]["r"]))
+            if "episode" in info:
+                self._episode_ended(task, info["episode"], bool(info.get("cut_short")))
         return True
+
+    def _episode_ended(self, task: int, episode: dict[str, Any], cut_short: bool) -> None:
+        earned = float(episode["r"])
+        self._episodes.write(f"{self.num_timesteps},{task},{earned:.9g},{int(episode['l'])},{int(cut_short)}\n")
+        # The return of an episode that the switch cut short says nothing of how good the agent is.
+        if not cut_short:
+            self._returns[task].add(earned)
 
     @property
     def returns(self) -> TaskReturns:
@@ -170,8 +161,13 @@ class Recorder(BaseCallback):
         return self._returns[self.task]
 
     def _on_rollout_end(self) -> None:
-        if hasattr(self.model, "rollout_buffer"):
-            self._batch = self._sample()
+        self.measurer.collected(self.num_timesteps, self.num_timesteps - self._measured)
+        task = self._task_now()
+        if task in self._starts and task not in self._at_switch:
+            values: dict[str, float] = {}
+            self._at_switch[task] = values
+            if not self.measurer.measure_switch(self.num_timesteps, task, self.num_timesteps - self._starts[task]):
+                del self._at_switch[task]
 
     def _on_rollout_start(self) -> None:
         task = self._task_now()
@@ -179,7 +175,7 @@ class Recorder(BaseCallback):
             self._finish_tasks(before=task)
             self.task = task
         elif self.num_timesteps - self._measured >= self.measure_every:
-            self.measure()
+            self.measure(costly=self.num_timesteps - self._measured_costly >= self.costly_every)
 
     def _on_training_end(self) -> None:
         self._finish_tasks(before=self._task_now() + 1)
@@ -187,46 +183,40 @@ class Recorder(BaseCallback):
 
     def close(self) -> None:
         """Stop measuring and close the files; also after an interrupted run."""
-        for hooks in self._hooks:
-            hooks.remove()
-        if self._hooks:
-            self._events.close()
-            self._tasks.close()
-        self._hooks = []
+        self.measurer.close()
+        for file in self._files:
+            file.close()
+        self._files = []
 
     def _task_now(self) -> int:
         """The task of the next step; the earliest, where environments wait for a reset of their own to enter it."""
         infos: list[dict[str, int]] = self.locals.get("infos") or [{}]
         return min(info.get("next_task", 0) for info in infos)
 
-    def measure(self) -> Measures:
-        """Measure every network on observations of the last rollout or the replay buffer, and write the curves."""
-        batch = self._batch or self._sample()
-        self._batch = None
+    def measure(self, costly: bool) -> Measures:
+        """Measure every network and write the curves."""
+        recent = max(1, self.num_timesteps - self._measured)
         self._measured = self.num_timesteps
-        measures = {network.name: self._measure(network, batch) for network in self.networks}
+        if costly:
+            self._measured_costly = self.num_timesteps
+            self.curves.distributions(self.num_timesteps)
+        measures = self.measurer.measure(self.num_timesteps, self.task, recent, costly)
         penalties = {f"{name}_{network}": float(value) for (name, network), value in self.plasticity.penalties.items()}
-        self.curves.networks(self.num_timesteps, measures, penalties)
+        self.curves.penalties(self.num_timesteps, penalties)
         self.curves.progress(self.num_timesteps, self.task, self.returns.at_end, self.new_resets)
         self.new_resets = Counter()
+        self._episodes.flush()
+        self._measurements.flush()
         return measures
-
-    def _measure(self, network: Network, batch: Batch | None) -> dict[str, float]:
-        found = {
-            "dormant": math.nan,
-            "effective_rank": math.nan,
-            "weight_norm": weight_norm(param.tensor for param in network.params()),
-            "grad_norm": self.gradients[network.name].take(),
-        }
-        if batch is not None and network.hidden:
-            hidden = activations(self.model, network.hidden, batch)
-            found["dormant"] = dormant_fraction(hidden.values(), TAU)
-            found["effective_rank"] = effective_rank(hidden[network.hidden[-1]])
-        return found
 
     def _finish_tasks(self, before: int) -> None:
         """Write a row for each task up to `before`; several may have begun and ended within one long rollout."""
-        measures = self.measure()
+        # At the end of a task also what is costly, unless that has just been.
+        measures = self.measure(costly=self.num_timesteps - self._measured_costly >= self.costly_every / 2)
+        whole = {
+            network: {name: value for name, value in found.items() if "/" not in name}
+            for network, found in measures.items()
+        }
         for task in sorted(task for task in self._starts if task < before):
             following = [start for other, start in self._starts.items() if other > task]
             row = TaskRow(
@@ -235,30 +225,39 @@ class Recorder(BaseCallback):
                 end=min(following, default=self.num_timesteps),
                 change=self.describe(task),
                 returns=self._returns.pop(task, TaskReturns()),
-                measures=measures,
+                measures=whole,
                 resets=self._resets.pop(task, Counter()),
+                at_switch=self._at_switch.pop(task, {}),
+                columns=self.measurer.columns(),
             )
             self._write_row(row)
 
     def _write_row(self, row: TaskRow) -> None:
         flat = row.flat()
         writer = csv.DictWriter(self._tasks, list(flat), restval="")
-        if not self.rows:
+        if not self._tasks.tell():
             writer.writeheader()
-        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in flat.items()})
+        writer.writerow({key: _cell(value) for key, value in flat.items()})
         self.rows.append(row)
         self.curves.task(row.end, row.task, row.returns.mean, row.returns.at_end)
         self.on_task(row)
+
+    def _on_measurement(self, measurement: Measurement) -> None:
+        self._measurements.write(json.dumps(measurement.as_dict()) + "\n")
+        self.curves.measurement(measurement)
+        if measurement.when == "switch":
+            self._at_switch[measurement.task] |= measurement.values
 
     def _on_event(self, event: dict[str, Any]) -> None:
         self._resets[event["task"]][event["what"]] += event["count"]
         self.new_resets[event["what"]] += event["count"]
         self._write_event({"event": "reset", **event})
         if event["method"] == "PlasticityInjection":
-            self._read_networks()
+            self.measurer.read_networks()
 
     def _write_event(self, event: dict[str, Any]) -> None:
         self._events.write(json.dumps(event) + "\n")
 
-    def _sample(self) -> Batch | None:
-        return sample_batch(self.model, BATCH, np.random.default_rng([self.seed, self.num_timesteps, 1]))
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

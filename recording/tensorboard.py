@@ -1,21 +1,36 @@
-"""TensorBoard: the curves of a run, its configuration as HParams, and a page with the plots that matter together.
+"""TensorBoard: the curves of a run, its configuration and results as HParams, and four pages of plots.
 
-Tags are `task/…` for what is earned, `plasticity/<network>/…` for what becomes of the networks, `events/…` for
-switches and resets; SB3's own (`rollout/…`, `train/…`) stand beside them.
+| tag | what |
+|---|---|
+| `task/…` | what is earned, and which task it is; `shade/…` is the band behind the return in odd tasks |
+| `<family>/<network>/<name>` | a metric on the current batch: `units/actor/dormant`; of a layer with `/<layer>` |
+| `probe/<network>/<name>` | the same on the probe batch, which stays as it is all through the run |
+| `switch/<network>/<name>` | on the first batch of each task, before the agent has learnt from it |
+| `events/…`, `penalty/…`, `final/…` | resets; penalties of regularisers; the run in one number each |
+
+SB3's own (`rollout/…`, `train/…`) stand beside them.
 """
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
-MEASURES = {
-    "dormant": "Dormant fraction (tau 0.1)",
-    "effective_rank": "Effective rank of the last hidden layer",
-    "weight_norm": "Weight norm",
-    "grad_norm": "Gradient norm before clipping",
+from metrics.base import Metric
+from recording.measuring import Measurement, Measurer
+
+FINAL = ("return", "return_end", "plasticity_gap")
+"""A run in numbers, as HParams: mean return of the tasks, of their ends, and how much the fresh agent earned more."""
+
+PAGES = {
+    "learning": ("policy",),
+    "tasks": ("trainability",),
+    "networks": ("units", "ranks", "weights"),
+    "gradients and curvature": ("gradients", "curvature"),
 }
+"""Which families of metrics stand on which page."""
 
 
 class Curves:
@@ -23,36 +38,66 @@ class Curves:
 
     Args:
         settings: the configuration, shown in the HParams tab.
+        histograms: whether to write histograms of weights and activations as well.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], histograms: bool = False) -> None:
         self.settings = settings
+        self.lowest, self.highest = 0.0, 0.0  # of the returns so far
+        self.histograms = histograms
 
-    def start(self, logger: Logger, networks: Sequence[str]) -> None:
+    def start(self, logger: Logger, measurer: Measurer) -> None:
         """Find the writer in the model's logger; write the layout and the HParams."""
         output = next(item for item in logger.output_formats if isinstance(item, TensorBoardOutputFormat))
         assert output.writer is not None
         self.writer = output.writer
-        self.writer.add_custom_scalars(layout(networks))
-        metrics = {"task/return": 0.0, "task/return_end": 0.0}
-        metrics |= {f"plasticity/{network}/{measure}": 0.0 for network in networks for measure in MEASURES}
-        hparams = HParam({key: _hparam(value) for key, value in flatten(self.settings).items()}, metrics)
+        self.measurer = measurer
+        metrics = [metric for metric in measurer.metrics.values() if any(map(metric.applies, measurer.networks))]
+        self.family = {name: metric.family for metric in metrics for name in metric.names}
+        self.writer.add_custom_scalars(layout(metrics))
+        finals = {f"final/{name}": 0.0 for name in FINAL}
+        hparams = HParam({key: _hparam(value) for key, value in flatten(self.settings).items()}, finals)
         output.write({"hparams": hparams}, {"hparams": ("stdout", "log", "json", "csv")}, step=0)
 
-    def networks(self, step: int, measures: Mapping[str, Mapping[str, float]], penalties: Mapping[str, float]) -> None:
-        """One point of every curve about the networks."""
-        for network, found in measures.items():
-            for measure, value in found.items():
-                self._point(f"plasticity/{network}/{measure}", value, step)
+    def measurement(self, measurement: Measurement) -> None:
+        """One point of every curve that was measured."""
+        for key, value in measurement.values.items():
+            network, name = key.split("/", 1)
+            family = self.family.get(name.partition("/")[0], "metrics")
+            if measurement.when == "switch":
+                family = "switch"
+            elif measurement.batch == "probe":
+                family = "probe"
+            self._point(f"{family}/{network}/{name}", value, measurement.step)
+
+    def penalties(self, step: int, penalties: Mapping[str, float]) -> None:
+        """One point of each regulariser's curve."""
         for name, value in penalties.items():
             self._point(f"penalty/{name}", value, step)
 
     def progress(self, step: int, task: int, recent_return: float, resets: Counter[str]) -> None:
         """One point of the curves about tasks while they go on."""
         self._point("task/index", task, step)
-        self._point("task/return_now", recent_return, step)
+        self._shaded(task, recent_return, step)
         for what in resets or ("units",):
             self._point(f"events/reset_{what}", resets[what], step)
+
+    def _shaded(self, task: int, value: float, step: int) -> None:
+        """The return so far, and a band behind it in every other task, so that switches are seen on the curve."""
+        if math.isnan(value):
+            return
+        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
+        odd = task % 2 == 1
+        self._point("task/return_now", value, step)
+        self._point("shade/low", self.lowest if odd else value, step)
+        self._point("shade/high", self.highest if odd else value, step)
+
+    def distributions(self, step: int) -> None:
+        """Histograms of every layer's weights and of its units' activations."""
+        if not self.histograms:
+            return
+        for tag, values in self.measurer.distributions(step):
+            self.writer.add_histogram(tag, values, step)
 
     def task(self, step: int, task: int, mean_return: float, end_return: float) -> None:
         """One finished task."""
@@ -61,26 +106,46 @@ class Curves:
         self.writer.add_text("events/switch", f"task {task} ended", step)
         self.writer.flush()
 
+    def finish(self, step: int, finals: Mapping[str, float]) -> None:
+        """The run in numbers, for the HParams tab."""
+        for name, value in finals.items():
+            self._point(f"final/{name}", value, step)
+        self.writer.flush()
+
     def _point(self, tag: str, value: float, step: int) -> None:
         if value == value:  # a NaN would leave a hole in the plot and a warning in its legend
             self.writer.add_scalar(tag, value, step)
 
 
-def layout(networks: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """The custom-scalars page: what is earned first, then each network's diagnostics side by side."""
-    pages: dict[str, dict[str, list[Any]]] = {
-        "Tasks": {
-            "Return at the end of each task": ["Multiline", ["task/return_end"]],
-            "Return over each task": ["Multiline", ["task/return$"]],
-            "Return of the last 20 episodes": ["Multiline", ["task/return_now"]],
-            "Resets since the last point": ["Multiline", ["events/reset_.*"]],
-            "Number of the task": ["Multiline", ["task/index"]],
-        }
+def layout(metrics: Sequence[Metric]) -> dict[str, dict[str, list[Any]]]:
+    """The custom-scalars pages: what is learnt, the tasks, the networks, gradients and curvature."""
+    pages: dict[str, dict[str, list[Any]]] = {page: {} for page in PAGES}
+    shaded = ["task/return_now", "shade/low", "shade/high"]
+    pages["learning"]["Return of the last 20 episodes; odd tasks are shaded"] = ["Margin", shaded]
+    pages["tasks"] |= {
+        "Return at the end of each task": _plot("task/return_end$"),
+        "Return over each task": _plot("task/return$"),
+        "Number of the task": _plot("task/index$"),
     }
-    for network in networks:
-        plots = {title: ["Multiline", [f"plasticity/{network}/{measure}"]] for measure, title in MEASURES.items()}
-        pages[f"Network: {network}"] = plots
-    return pages
+    for title, name, family, at_switch in _values(metrics):
+        page = next(page for page, families in PAGES.items() if family in families)
+        pages[page][title] = _plot(f"(?:{family}|probe)/[^/]+/{name}$")
+        if at_switch:
+            pages["tasks"][f"{title}, first batch of each task"] = _plot(f"switch/[^/]+/{name}$")
+    pages["tasks"]["Resets since the last point"] = _plot("events/reset_.*")
+    return {f"{number} {page}": plots for number, (page, plots) in enumerate(pages.items(), 1) if plots}
+
+
+def _values(metrics: Sequence[Metric]) -> Iterator[tuple[str, str, str, bool]]:
+    """Title, name, family and whether it is measured at switches, for each value of each metric."""
+    for metric in metrics:
+        for name in metric.names:
+            title = metric.title if len(metric.names) == 1 else f"{metric.title}: {name.replace('_', ' ')}"
+            yield title, name, metric.family, metric.at_switch
+
+
+def _plot(tag: str) -> list[Any]:
+    return ["Multiline", [tag]]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,8 @@ from agents.hooks import OptimizerHooks
 from agents.sb3 import read_networks
 from configs.command_line import Config, parse
 from recording.directory import RunDirectory
-from recording.recorder import GRADIENT_EVERY, Recorder
+from recording.measuring import STEP_EVERY, Measurer
+from recording.recorder import Recorder
 from recording.tensorboard import Curves
 
 PPO = """--env CartPole-v1 --schedule permuted --schedule.period 160 --steps 480 --agent ppo --agent.n-envs 2
@@ -33,6 +34,7 @@ class Witness(BaseCallback):
     def __init__(self) -> None:
         super().__init__()
         self.episodes: list[tuple[int, int, float]] = []  # step, task, return
+        self.cut = 0
         self.norms: dict[str, list[tuple[int, float]]] = {}  # by network: environment step, norm
 
     def _on_training_start(self) -> None:
@@ -48,7 +50,7 @@ class Witness(BaseCallback):
 
         def before_step(optimizer: torch.optim.Optimizer) -> None:
             nonlocal count
-            if count % GRADIENT_EVERY == 0:
+            if count % STEP_EVERY == 0:
                 grads = [tensor.grad.flatten() for tensor in tensors if tensor.grad is not None]
                 self.norms.setdefault(name, []).append((self.num_timesteps, float(torch.cat(grads).norm())))
             count += 1
@@ -57,6 +59,7 @@ class Witness(BaseCallback):
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
+            self.cut += "episode" in info and "cut_short" in info
             if "episode" in info and "cut_short" not in info:
                 self.episodes.append((self.num_timesteps, info["task"], info["episode"]["r"]))
         return True
@@ -85,7 +88,13 @@ def record(line: str, path: Path) -> Recorded:
     model.set_logger(Logger(str(path), [curves]))
     run = config.run
     recorder = Recorder(
-        directory, plasticity, lambda task: f"task {task}", Curves(config.as_dict()), run.measure_every, run.seed
+        directory,
+        plasticity,
+        lambda task: f"task {task}",
+        Curves(config.as_dict(), run.histograms),
+        Measurer(config.metrics, run.seed, run.measure_samples, directory.probe),
+        run.measure_every,
+        run.measure_costly_every,
     )
     witness = Witness()
     model.learn(run.steps, callback=[recorder, plasticity, witness])

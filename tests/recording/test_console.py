@@ -12,6 +12,7 @@ from envs.verify import Effect
 from metrics.tasks import TaskReturns
 from recording.console import ProgressBar, make_console, number, print_effects, print_tasks, share
 from recording.directory import RunDirectory
+from recording.measuring import Measurer
 from recording.recorder import Recorder, TaskRow, reset_text
 from recording.tensorboard import Curves
 
@@ -85,9 +86,11 @@ def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_live_bar_on_a_terminal_and_lines_elsewhere(terminal: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_table_grows_above_a_live_bar_on_a_terminal_and_alone_elsewhere(
+    terminal: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     directory = RunDirectory(tmp_path_factory.mktemp("run"))
-    recorder = Recorder(directory, Plasticity(), lambda task: "", Curves({}))
+    recorder = Recorder(directory, Plasticity(), lambda task: "", Curves({}), Measurer({}, 0))
     console, text = screen(80, terminal)
     bar = ProgressBar(1000, 4, recorder, console)
     bar._on_training_start()
@@ -95,12 +98,16 @@ def test_a_live_bar_on_a_terminal_and_lines_elsewhere(terminal: bool, tmp_path_f
     recorder.returns.add(21.0)
     bar._on_step()
     bar.task_finished(TaskRow(2, 0, 500, "gravity x0.5", TaskReturns([1.5]), {}, Counter(units=2)))
+    assert text.getvalue().count("what changed") == 1
+    bar.task_finished(TaskRow(3, 500, 1000, "gravity x2", TaskReturns([2.5]), {}, Counter(units=1)))
     bar.close()
     shown = text.getvalue()
+    assert shown.count("what changed") == 1, "the table grows"
+    for word in ("gravity x0.5", "gravity x2", "2 units", "1 unit"):
+        assert word in shown
     if terminal:
         assert "500/1,000" in shown
         assert "task 2/3 · return 21.0" in shown
     else:
-        assert shown.startswith("task 2 (gravity x0.5): return 1.5, ")
-        assert shown.endswith("resets 2 units\n")
-        assert shown.count("\n") == 1
+        assert [line.split()[0] for line in shown.splitlines()[-2:]] == ["2", "3"]
+        assert shown.count("\n") == 4

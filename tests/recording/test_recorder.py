@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from configs.command_line import parse
-from recording.recorder import GRADIENT_EVERY
+from recording.measuring import STEP_EVERY
 from tests.models import weights
 from tests.recording.conftest import PPO, SAC, Recorded, record
 
@@ -76,7 +76,7 @@ def curve(run: Recorded, tag: str) -> list[float]:
 def test_gradient_norms_without_clipping_are_those_of_the_steps(tmp_path: Path) -> None:
     run = record(PPO.replace("max-grad-norm 0.01", "max-grad-norm 1e9"), tmp_path / "run")
     for network, norms in run.witness.norms.items():
-        assert curve(run, f"plasticity/{network}/grad_norm") == pytest.approx([norm for _, norm in norms], rel=1e-4)
+        assert curve(run, f"gradients/{network}/grad_norm") == pytest.approx([norm for _, norm in norms], rel=1e-4)
 
 
 def test_gradient_norms_are_from_before_clipping(ppo: Recorded) -> None:
@@ -84,7 +84,7 @@ def test_gradient_norms_are_from_before_clipping(ppo: Recorded) -> None:
     clipped = [norm for norms in ppo.witness.norms.values() for _, norm in norms]
     assert max(clipped) <= 0.0101
     for network in ("actor", "critic"):
-        assert min(curve(ppo, f"plasticity/{network}/grad_norm")) > 0.0101
+        assert min(curve(ppo, f"gradients/{network}/grad_norm")) > 0.0101
 
 
 @pytest.mark.parametrize(("kind", "line"), [("ppo", PPO), ("sac", SAC)])
@@ -100,7 +100,8 @@ def test_recording_leaves_the_run_bit_for_bit_as_it_would_have_been(
 
 
 def test_nothing_is_left_hooked_to_the_model(recorded: Recorded) -> None:
-    assert recorded.recorder._hooks == []
-    assert GRADIENT_EVERY > 1
-    for gradient in recorded.recorder.gradients.values():
-        assert not gradient._handles
+    assert recorded.recorder.measurer.taps == []
+    assert all("zero_grad" not in vars(network.optimizer) for network in recorded.recorder.measurer.networks)
+    assert STEP_EVERY > 1
+    for parameter in recorded.model.policy.parameters():
+        assert not parameter._post_accumulate_grad_hooks

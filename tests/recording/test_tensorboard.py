@@ -8,7 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from recording.tensorboard import MEASURES, flatten, layout
+from metrics import DEFAULT, METRICS
+from recording.tensorboard import PAGES, flatten, layout
 from tests.recording.conftest import Recorded
 
 LONGEST = 36
@@ -23,7 +24,11 @@ def read(recorded: Recorded) -> Any:
 def charts(events: Any) -> list[tuple[str, list[str]]]:
     text = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     parsed = layout_pb2.Layout.FromString(text)
-    return [(chart.title, list(chart.multiline.tag)) for part in parsed.category for chart in part.chart]
+    found = [(chart.title, list(chart.multiline.tag)) for part in parsed.category for chart in part.chart]
+    for chart in (chart for part in parsed.category for chart in part.chart):
+        for series in chart.margin.series:
+            found.append((chart.title, [f"{tag}$" for tag in (series.value, series.lower, series.upper)]))
+    return [(title, tags) for title, tags in found if tags]
 
 
 def test_tags(recorded: Recorded) -> None:
@@ -33,10 +38,25 @@ def test_tags(recorded: Recorded) -> None:
     for tag in ("task/index", "task/return", "task/return_end", "rollout/ep_rew_mean", "events/reset_units"):
         assert tag in tags
     assert any(tag.startswith("train/") for tag in tags)
-    networks = {tag.split("/")[1] for tag in tags if tag.startswith("plasticity/")}
-    assert {"actor"} < networks
-    for network in networks:
-        assert {f"plasticity/{network}/{measure}" for measure in MEASURES} <= set(tags)
+    metrics = recorded.config.metrics
+    assert tuple(metrics) == DEFAULT
+    for network in recorded.recorder.measurer.networks:
+        for metric in metrics.values():
+            if metric.applies(network):
+                found = {f"{metric.family}/{network.name}/{name}" for name in metric.names} & set(tags)
+                assert found, (metric, network.name)
+    assert {"probe/actor/dormant", "switch/actor/entropy"} <= set(tags)
+
+
+def test_no_tag_of_any_metric_is_too_long_and_no_name_is_taken_twice() -> None:
+    names = [name for metric in METRICS.values() for name in metric.names]
+    assert len(set(names)) == len(names)
+    for metric in METRICS.values():
+        for name in metric.names:
+            assert len(name) <= 16
+            for tag in (f"{metric.family}/critic0/{name}", f"probe/critic0/{name}", f"switch/critic0/{name}"):
+                assert len(tag) <= LONGEST
+        assert any(metric.family in families for families in PAGES.values())
 
 
 def test_penalties_are_drawn(ppo: Recorded) -> None:
@@ -50,7 +70,7 @@ def test_curves_are_what_the_table_says(recorded: Recorded) -> None:
         points = [(point.step, point.value) for point in events.Scalars(tag)]
         expected = [(row["end"], pytest.approx(row[column], rel=1e-4)) for row in rows if row["episodes"]]
         assert points == expected
-    norms = {point.step: point.value for point in events.Scalars("plasticity/actor/weight_norm")}
+    norms = {point.step: point.value for point in events.Scalars("weights/actor/weight_norm")}
     for row in rows:
         assert norms[row["end"]] == pytest.approx(row["actor/weight_norm"], rel=1e-4)
     index = [point.value for point in events.Scalars("task/index")]
@@ -60,27 +80,60 @@ def test_curves_are_what_the_table_says(recorded: Recorded) -> None:
     assert sum(point.value for point in events.Scalars("events/reset_units")) == resets
 
 
-def test_every_plot_of_the_page_has_a_curve(recorded: Recorded) -> None:
+def test_every_plot_of_the_pages_has_a_curve(recorded: Recorded) -> None:
     events = read(recorded)
     tags = events.Tags()["scalars"]
     found = charts(events)
-    assert len(found) >= 6
+    assert len(found) >= 10
+    sac = recorded.config.names["agent"] == "sac"
     for title, patterns in found:
         for pattern in patterns:
-            # As TensorBoard matches: from the beginning of the tag.
-            assert any(re.match(pattern, tag) for tag in tags), (title, pattern)
+            # As TensorBoard matches: from the beginning of the tag. A Gaussian policy has no logits.
+            assert any(re.match(pattern, tag) for tag in tags) or (sac and "logit" in title) or "min prob" in title
     matched = {tag for _, patterns in found for p in patterns for tag in tags if re.match(p, tag)}
-    assert {tag for tag in tags if tag.startswith(("task/", "plasticity/", "events/"))} == matched
+    own = (
+        "task/",
+        "events/",
+        "shade/",
+        "switch/",
+        *(f"{family}/" for families in PAGES.values() for family in families),
+    )
+    assert {tag for tag in tags if tag.startswith(own) and tag.count("/") <= 2} == matched - {
+        tag for tag in matched if tag.startswith("probe/")
+    }
+
+
+def test_there_are_four_pages_in_their_order() -> None:
+    pages = layout([metric() for metric in METRICS.values()])
+    assert list(pages) == ["1 learning", "2 tasks", "3 networks", "4 gradients and curvature"]
+    plots = [tag for page in pages.values() for kind, tags in page.values() if kind == "Multiline" for tag in tags]
+    assert len(plots) == len(set(plots))
 
 
 def test_plots_do_not_mix_measures() -> None:
-    plots = [plot for page in layout(["actor", "critic"]).values() for plot in page.values()]
-    tags = [f"plasticity/{network}/{measure}" for network in ("actor", "critic") for measure in MEASURES]
-    tags += ["task/return", "task/return_end", "task/return_now", "task/index"]
-    seen: list[str] = []
+    metrics = [metric() for metric in METRICS.values()]
+    plots = [plot for page in layout(metrics).values() for plot in page.values() if plot[0] == "Multiline"]
+    tags = [f"{m.family}/{network}/{name}" for network in ("actor", "critic") for m in metrics for name in m.names]
+    tags += ["task/return", "task/return_end", "task/index"]
     for _, patterns in plots:
-        seen += [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
-    assert sorted(seen) == sorted(tags)
+        seen = [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
+        assert len({tag.split("/")[-1] for tag in seen}) <= 1
+    assert all(sum(bool(re.match(p, tag)) for _, patterns in plots for p in patterns) == 1 for tag in tags)
+
+
+def test_the_band_behind_the_return_is_wide_in_odd_tasks_alone(recorded: Recorded) -> None:
+    events = read(recorded)
+    value, low, high = (events.Scalars(tag) for tag in ("task/return_now", "shade/low", "shade/high"))
+    assert [point.step for point in value] == [point.step for point in low] == [point.step for point in high]
+    tasks = {point.step: point.value for point in events.Scalars("task/index")}
+    earned = [point.value for point in value]
+    assert {tasks[point.step] for point in value} >= {0, 1}
+    for index, point in enumerate(value):
+        if tasks[point.step] % 2:
+            assert low[index].value == min(0.0, *earned[: index + 1])
+            assert high[index].value == max(0.0, *earned[: index + 1])
+        else:
+            assert low[index].value == high[index].value == point.value
 
 
 def test_switches_are_marked(recorded: Recorded) -> None:
