@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.layers import Layer, Network, Param
 from agents.losses import network_loss
@@ -40,7 +40,7 @@ class ModelView(View):
         networks: its networks, as `agents.sb3.read_networks` gives them.
         batch: where it is looked at.
         seed: numbers that name run and moment; what is drawn at random follows from them.
-        initial: the parameters as they were when the agent was made; what is missing counts as it is now.
+        initial: the parameters as they were when the agent was made; none where that is not known.
         before: what the policy did on this batch before it was trained on it.
     """
 
@@ -72,9 +72,21 @@ class ModelView(View):
             if self.batch is not None:
                 for network in self.networks:
                     self._seen.watch(network, {"activations", "preactivations", "inputs", "outputs"})
+                handles = [self._keep_features(network) for network in self.networks if network.hidden]
                 forward(self.model, self.batch)
                 self._seen.unhook()
+                for handle in handles:
+                    if handle is not None:
+                        handle.remove()
         return self._seen
+
+    def _keep_features(self, network: Network) -> Any:
+        head = next((layer.module for layer in network.layers if layer.is_head), None)
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._features[network] = inputs[0].flatten(1)
+
+        return head.register_forward_pre_hook(keep) if head is not None else None
 
     def activations(self, network: Network) -> dict[Layer, Tensor]:
         """Outputs of the hidden units."""
@@ -89,12 +101,14 @@ class ModelView(View):
         return self._activations[network, "z"]
 
     def features(self, network: Network) -> Tensor | None:
-        """The output of the last hidden layer, flattened."""
+        """What the network's first output layer was given, behind any normalisation."""
         if network not in self._features:
-            output = self._look().output(network.hidden[-1]) if network.hidden else None
-            if output is None:
-                return None
-            self._features[network] = output.flatten(1)
+            self._look()
+            if network not in self._features:  # no head: a shared extractor, read by the networks behind it
+                output = self._look().output(network.hidden[-1]) if network.hidden else None
+                if output is None:
+                    return None
+                self._features[network] = output.flatten(1)
         return self._features[network]
 
     def inputs(self, network: Network) -> tuple[Any, ...]:
@@ -155,9 +169,9 @@ class ModelView(View):
             self._gradients[network] = None if loss is None else sample_gradients(loss)
         return self._gradients[network]
 
-    def initial(self, param: Param) -> Tensor:
+    def initial(self, param: Param) -> Tensor | None:
         """As it was when the agent was made."""
-        return self._initial.get(param.tensor, param.tensor.detach())
+        return self._initial.get(param.tensor)
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator that only run, moment and purpose determine."""

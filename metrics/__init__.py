@@ -4,20 +4,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metrics.base import Loss, Measured, Metric, Policy, StepView, View
-from metrics.gradients import GradientNorm
+from metrics.gradients import (
+    DormantGradients,
+    GradientCosine,
+    GradientDiversity,
+    GradientNorm,
+    GradientRank,
+    GradientSignal,
+    GradientSparsity,
+)
 from metrics.policy import Churn, Divergence, Entropy, ExplainedVariance, LogitGap, PolicyVariance, TrustRegion
-from metrics.ranks import EffectiveRank
-from metrics.units import Dormant
-from metrics.weights import WeightNorm
+from metrics.ranks import (
+    ApproximateRank,
+    EffectiveRank,
+    FeatureNorm,
+    FeatureRank,
+    PreactivationNorm,
+    SRank,
+    StableRank,
+)
+from metrics.units import Active, Dead, Dormant, Linearised, Saturated
+from metrics.weights import (
+    Condition,
+    InitDistance,
+    LargestSingularValue,
+    RowSimilarity,
+    SmallestSingularValue,
+    WeightNorm,
+)
 
 METRICS: dict[str, type[Metric]] = {
     "dormant": Dormant,
+    "dead": Dead,
+    "saturated": Saturated,
+    "linearised": Linearised,
+    "active": Active,
     "effective_rank": EffectiveRank,
+    "srank": SRank,
+    "approximate_rank": ApproximateRank,
+    "stable_rank": StableRank,
+    "feature_rank": FeatureRank,
+    "feature_norm": FeatureNorm,
+    "preact_norm": PreactivationNorm,
     "weight_norm": WeightNorm,
+    "init_distance": InitDistance,
+    "spectral_norm": LargestSingularValue,
+    "smallest_sv": SmallestSingularValue,
+    "condition": Condition,
+    "row_similarity": RowSimilarity,
     "grad_norm": GradientNorm,
+    "grad_sparsity": GradientSparsity,
+    "dormant_grad": DormantGradients,
+    "grad_rank": GradientRank,
+    "grad_diversity": GradientDiversity,
+    "grad_cosine": GradientCosine,
+    "grad_snr": GradientSignal,
     "entropy": Entropy,
-    "logit_gap": LogitGap,
     "policy_variance": PolicyVariance,
+    "logit_gap": LogitGap,
     "churn": Churn,
     "trust_region": TrustRegion,
     "kl": Divergence,

@@ -83,9 +83,9 @@ class View(ABC):
 
     @abstractmethod
     def features(self, network: Network) -> Tensor | None:
-        """The representation that the network's heads read: the whole output of the last hidden layer, flattened.
+        """The representation that the network's heads read, behind any normalisation, flattened.
 
-        `[observations, features]`; None where the network has no hidden layer.
+        `[observations, features]`; of a shared extractor its output. None where the network has no hidden layer.
         """
 
     @abstractmethod
@@ -121,8 +121,8 @@ class View(ABC):
         """Gradient of each sample's loss `[samples, parameters]`, one row a sample; None without a loss."""
 
     @abstractmethod
-    def initial(self, param: Param) -> Tensor:
-        """The parameter as it was when the agent was made."""
+    def initial(self, param: Param) -> Tensor | None:
+        """The parameter as it was when the agent was made; None where that is not known."""
 
     @abstractmethod
     def generator(self, purpose: str) -> torch.Generator:

@@ -3,18 +3,26 @@
 Roy and Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007: the exponential of the
 entropy of the normalised singular values,
 
-    erank(F) = exp(- sum_i p_i log p_i),   p_i = sigma_i / sum_k sigma_k.
+    erank(Phi) = exp(- sum_i p_i log p_i),   p_i = sigma_i / sum_k sigma_k.
 
-Other works report the entropy itself, or use squared singular values; this is the definition above.
+Other works report the entropy itself, or use squared singular values (RankMe variants); this is the definition above.
+It has no threshold and moves with every singular value; a long tail of small ones weighs more in it than in
+`approximate_rank` and `stable_rank`.
 """
 
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor
 
-from agents.layers import Network
-from metrics.base import Measured, Metric, View
+from metrics.ranks.singular import Rank, singular_values
+
+
+def effective_dimensions(sigma: Tensor) -> float:
+    """Effective rank of a matrix with these singular values: 1 to their number, 0 where all are 0."""
+    total = sigma.sum()
+    return float(torch.special.entr(sigma / total).sum().exp()) if bool(total > 0) else 0.0
 
 
 def effective_rank(features: Tensor) -> float:
@@ -25,26 +33,20 @@ def effective_rank(features: Tensor) -> float:
             exceed the smaller of the two.
 
     Returns:
-        Between 1 and `min(samples, units)`; 0 where all features are zero.
+        Between 1 and `min(samples, units)`; 0 where all features are zero, NaN where one is not finite.
     """
-    sigma = torch.linalg.svdvals(features.double())
-    if not bool(sigma.sum() > 0):
-        return 0.0
-    share = sigma / sigma.sum()
-    return float(torch.special.entr(share).sum().exp())
+    sigma = singular_values(features)
+    return nan if bool(sigma.isnan().any()) else effective_dimensions(sigma)
 
 
 @dataclass
-class EffectiveRank(Metric):
+class EffectiveRank(Rank):
     """Effective rank of the features that the heads read (Roy and Vetterli 2007)."""
 
     title = "Effective rank of the last hidden layer"
-    family = "ranks"
-    reads = "batch"
     names = ("effective_rank",)
     default = True
 
-    def measure(self, network: Network, view: View) -> Measured:
-        """The rank of the last hidden layer's outputs."""
-        features = view.features(network)
-        return {} if features is None else {"effective_rank": effective_rank(features)}
+    def rank(self, sigma: Tensor, samples: int) -> float:
+        """The exponential of the entropy of the singular values."""
+        return effective_dimensions(sigma)

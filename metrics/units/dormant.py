@@ -6,7 +6,7 @@ Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", IC
 
 with h the activations after the nonlinearity, and unit i tau-dormant when s_i <= tau. The score compares a unit with
 its layer, so one huge unit makes all others look dormant; and a saturated tanh unit has a high score although it no
-longer learns.
+longer learns (`saturated`). A layer whose units are all 0 is dormant as a whole.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from agents.layers import Network
-from metrics.base import Measured, Metric, View, by_layer
+from metrics.base import Measured, Metric, View
+from metrics.units.shares import shares
 
 
 def dormancy_score(activations: Tensor) -> Tensor:
@@ -61,5 +62,5 @@ class Dormant(Metric):
     def measure(self, network: Network, view: View) -> Measured:
         """Share among all hidden units, and among those of each layer."""
         layers = view.activations(network)
-        shares = {layer: dormant_fraction([h], self.tau) for layer, h in layers.items()}
-        return by_layer("dormant", dormant_fraction(layers.values(), self.tau), shares, network)
+        dormant = {layer: dormancy_score(h) <= self.tau for layer, h in layers.items()}
+        return shares("dormant", dormant, layers, network)

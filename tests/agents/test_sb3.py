@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import preprocess_obs
@@ -300,6 +301,84 @@ def test_a_batch_is_normalised_once_as_in_training(kind: type[Any]) -> None:
     assert batch is not None
     speeds = batch.observations[:, 2]  # raw ones go to 8
     assert 0.4 < float(speeds.std()) < 2.0
+
+
+class Counting(gym.Env[Any, Any]):
+    """Observes how many steps it has taken, so that a transition tells which it is; ends at 7, is cut off at 5."""
+
+    def __init__(self, start: int, continuous: bool) -> None:
+        self.observation_space = spaces.Box(0, np.inf, (1,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (1,)) if continuous else spaces.Discrete(2)
+        self.start, self.count = start, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = float(self.start + self.count)
+        self.count += 1
+        return self._seen(), reward, self.count % 7 == 0, self.count % 5 == 0, {}
+
+    def _seen(self) -> Any:
+        return np.array([self.start + self.count], np.float32)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("steps", [40, 130])
+def test_recent_transitions_of_a_replay_buffer_and_what_is_learnt_from_them(steps: int, memory: bool) -> None:
+    """Also where the buffer has gone round; two environments that count from 0 and from 1000."""
+    env = DummyVecEnv([lambda: Counting(0, True), lambda: Counting(1000, True)])
+    kwargs = {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
+    model = SAC(
+        "MlpPolicy", env, buffer_size=100, learning_starts=10**6, seed=0, device="cpu", policy_kwargs={"net_arch": [4]},
+        **(kwargs if memory else {}),
+    )  # fmt: skip
+    model.learn(steps)
+    batch = sample_batch(model, 1000, np.random.default_rng(0), recent=15, learning=True)
+    assert batch is not None
+    seen = batch.observations.flatten()
+    last = steps // 2
+    expected = [start + count for start in (0, 1000) for count in range(last - 8, last)]
+    assert sorted(seen.tolist()) == expected, "15 steps of two environments are eight whole rows"
+    assert torch.equal(batch.learning["rewards"].flatten(), seen)
+    assert torch.equal(batch.learning["next_observations"].flatten(), seen + 1)
+    after = seen % 1000 + 1
+    ended = (after % 7 == 0) | (after % 5 == 0) if memory else after % 7 == 0  # without memory of timeouts all are ends
+    assert torch.equal(batch.learning["dones"].flatten().bool(), ended)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_recent_transitions_of_a_rollout_and_what_is_learnt_from_them(trained: bool) -> None:
+    env = DummyVecEnv([lambda: Counting(0, False), lambda: Counting(1000, False)])
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=8, n_epochs=1, seed=0, device="cpu")
+    _, callback = model._setup_learn(64, None)
+    model.collect_rollouts(env, callback, model.rollout_buffer, 16)
+    buffer = model.rollout_buffer
+    expected = {
+        float(buffer.observations[step, index, 0]): [
+            float(getattr(buffer, name)[step, index]) for name in ("advantages", "returns", "values", "log_probs")
+        ]
+        for step in range(10, 16)
+        for index in range(2)
+    }
+    if trained:
+        next(iter(buffer.get(8)))  # from now on the buffer is flat, environment by environment
+    batch = sample_batch(model, 1000, np.random.default_rng(0), recent=12, learning=True)
+    assert batch is not None
+    assert sorted(batch.observations.flatten().tolist()) == sorted(expected)
+    for row, seen in enumerate(batch.observations.flatten().tolist()):
+        found = [float(batch.learning[name][row]) for name in ("advantages", "returns", "values", "log_prob")]
+        assert found == expected[seen]
+
+
+def test_the_first_of_a_batch_are_those_of_all_its_parts() -> None:
+    batch = Batch(
+        {"a": torch.arange(5), "b": torch.arange(10).view(5, 2)}, torch.arange(5), {"rewards": torch.arange(5)}
+    )
+    first = batch.first(2)
+    assert first.observations["b"].tolist() == [[0, 1], [2, 3]]
+    assert first.actions is not None
+    assert first.actions.tolist() == first.learning["rewards"].tolist() == first.observations["a"].tolist() == [0, 1]
 
 
 def test_a_part_that_cannot_be_seen_is_refused_by_name() -> None:
