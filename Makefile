@@ -7,7 +7,7 @@ RUNS ?= runs
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint tensorboard evidence clean
+.PHONY: help setup train report test lint tensorboard evidence clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ setup: $(VENV)/.installed ## build the environment (.venv)
 
 train: setup ## train PPO with ReDo on the default benchmark; ARGS="--seed 1" adds flags
 	$(BIN)/python train.py --agent ppo --reset redo $(ARGS)
+
+report: setup ## compare all runs: report/report.html and figures; ARGS="--pdf" adds flags
+	$(BIN)/python report.py $(RUNS) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the whole test suite; ARGS="-k redo" selects
 	$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -41,10 +44,10 @@ $(BIN)/python:
 
 $(VENV)/.installed: constraints.txt pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV), once; this takes a few minutes."
-	@$(INSTALL) -e .
+	@$(INSTALL) -e '.[report]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding what tests and linters need, once."
-	@$(INSTALL) -e '.[dev,box2d]'
+	@$(INSTALL) -e '.[dev,box2d,report]'
 	@touch $@

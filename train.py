@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,7 @@ def train(config: Config, console: Console, command: str = "") -> int:
     bar = ProgressBar(config.run.steps, tasks.n_tasks(config.run.steps), recorder, console)
     recorder.on_task = bar.task_finished
     state: State = "failed"
+    began = time.monotonic()
     try:
         model.learn(config.run.steps, callback=[recorder, plasticity, bar])
         state = "finished"
@@ -132,7 +134,7 @@ def train(config: Config, console: Console, command: str = "") -> int:
         plasticity.close()
         recorder.close()
         model.save(directory.model)
-        directory.set_status(state, model.num_timesteps)
+        directory.set_status(state, model.num_timesteps, time.monotonic() - began)
         if state == "finished":
             recorder.curves.finish(model.num_timesteps, finals(directory))
             tell_others(directory)

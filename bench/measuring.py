@@ -39,7 +39,7 @@ CASES = {
     "sac Pendulum 64x64": "--agent sac --env Pendulum-v1 --schedule pendulum_mass_drift --schedule.period 20480 "
     "--steps 20480 --network.hidden 64,64",
 }
-"""Flags of each case; a costly measurement falls due every 20,480 steps and at the ends of tasks, as in any run."""
+"""Flags of each case; a costly measurement falls due every 40,960 steps and at both ends of tasks."""
 
 
 class Clock:

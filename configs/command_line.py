@@ -86,9 +86,9 @@ class Run(Settings):
     measure_every: Annotated[int, Gt(0)] = 2048
     """Environment steps between two measurements of the networks; rounded up to whole rollouts."""
 
-    measure_costly_every: Annotated[int, Gt(0)] = 20_480
-    """The same for costly metrics (curvature, single gradients, trainability), which are measured at the ends of tasks
-    as well."""
+    measure_costly_every: Annotated[int, Gt(0)] = 40_960
+    """The same for costly metrics (curvature, single gradients, trainability), which are measured at the beginnings and
+    ends of tasks as well, though no more than twice as often as this says."""
 
     measure_samples: Annotated[int, Ge(2), Le(100_000)] = 512
     """Observations that networks are measured on; ranks cannot exceed it."""

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metrics.base import Loss, Measured, Metric, Policy, StepView, View
+from metrics.curvature import Hessian
 from metrics.gradients import (
     DormantGradients,
     GradientCosine,
@@ -23,6 +24,7 @@ from metrics.ranks import (
     SRank,
     StableRank,
 )
+from metrics.trainability import TrainabilityProbe
 from metrics.units import Active, Dead, Dormant, Linearised, Saturated
 from metrics.weights import (
     Condition,
@@ -59,6 +61,7 @@ METRICS: dict[str, type[Metric]] = {
     "grad_diversity": GradientDiversity,
     "grad_cosine": GradientCosine,
     "grad_snr": GradientSignal,
+    "hessian": Hessian,
     "entropy": Entropy,
     "policy_variance": PolicyVariance,
     "logit_gap": LogitGap,
@@ -66,6 +69,7 @@ METRICS: dict[str, type[Metric]] = {
     "trust_region": TrustRegion,
     "kl": Divergence,
     "explained_var": ExplainedVariance,
+    "trainability": TrainabilityProbe,
 }
 
 DEFAULT = tuple(name for name, metric in METRICS.items() if metric.default)

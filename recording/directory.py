@@ -134,9 +134,10 @@ class RunDirectory:
         with self.tasks.open(newline="") as file:
             return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
-    def set_status(self, state: State, steps: int) -> None:
-        """Record how the run stands, so that a reader never sees half a file."""
-        status = {"state": state, "steps": steps, "process": os.getpid(), "host": platform.node()}
+    def set_status(self, state: State, steps: int, seconds: float = 0.0) -> None:
+        """Record how the run stands and how long it took, so that a reader never sees half a file."""
+        status: dict[str, Any] = {"state": state, "steps": steps, "seconds": round(seconds, 1), "process": os.getpid()}
+        status["host"] = platform.node()
         write_atomically(self.path / "status.json", json.dumps(status))
 
     def create(self, config: Config, command: str = "") -> Path | None:

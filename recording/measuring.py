@@ -146,9 +146,9 @@ class Measurer:
             self.probe = self._batch or self._sample(step, recent)
             self._save_probe()
 
-    def measure_switch(self, step: int, task: int, steps_in_task: int) -> bool:
+    def measure_switch(self, step: int, task: int, steps_in_task: int, costly: bool) -> bool:
         """Measure the first batch of a task; False where there are still too few of its transitions."""
-        metrics = [metric for metric in self.metrics.values() if metric.at_switch]
+        metrics = [metric for metric in self.metrics.values() if metric.at_switch and (costly or not metric.costly)]
         if not metrics:
             return True
         if steps_in_task < FEWEST:
@@ -211,7 +211,8 @@ class Measurer:
                     values |= metric.measure(network, view)
             found[network.name] = values
         flat = {f"{network}/{name}": value for network, values in found.items() for name, value in values.items()}
-        self.listen(Measurement(step, task, when, which, flat))
+        if flat:
+            self.listen(Measurement(step, task, when, which, flat))
         return found
 
     def _of_steps(self, network: Network) -> Measured:

@@ -98,7 +98,7 @@ class Recorder(BaseCallback):
         curves: Curves,
         measurer: Measurer,
         measure_every: int = 2048,
-        costly_every: int = 20_480,
+        costly_every: int = 40_960,
         on_task: Callable[[TaskRow], None] = lambda row: None,
     ) -> None:
         super().__init__()
@@ -119,6 +119,7 @@ class Recorder(BaseCallback):
         self._starts: dict[int, int] = {0: 0}
         self._measured = 0
         self._measured_costly = 0
+        self._measured_switch = -costly_every
         self._files: list[TextIO] = []
         measurer.listen = self._on_measurement
         plasticity.listeners.append(self._on_event)
@@ -164,10 +165,13 @@ class Recorder(BaseCallback):
         self.measurer.collected(self.num_timesteps, self.num_timesteps - self._measured)
         task = self._task_now()
         if task in self._starts and task not in self._at_switch:
-            values: dict[str, float] = {}
-            self._at_switch[task] = values
-            if not self.measurer.measure_switch(self.num_timesteps, task, self.num_timesteps - self._starts[task]):
+            self._at_switch[task] = {}
+            so_far = self.num_timesteps - self._starts[task]
+            costly = self.num_timesteps - self._measured_switch >= self.costly_every / 2
+            if not self.measurer.measure_switch(self.num_timesteps, task, so_far, costly):
                 del self._at_switch[task]
+            elif costly:
+                self._measured_switch = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
         task = self._task_now()

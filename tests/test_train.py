@@ -37,6 +37,7 @@ TINY = split(
 )
 OFF_POLICY = split("--agent.learning-starts 20 --agent.batch-size 16 --agent.buffer-size 500 --network.hidden 16,16")
 FILES = {"config.yaml", "versions.json", "status.json", "events.jsonl", "tasks.csv", "model.zip"}
+FILES |= {"episodes.csv", "metrics.jsonl", "probe.npz"}
 Captured = pytest.CaptureFixture[str]
 
 
