@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from configs.settings import UsageError
 
-EXTRA = ("matplotlib", "jinja2")
+EXTRA = ("matplotlib", "scipy", "jinja2")
 """Packages that only reports need."""
 
 

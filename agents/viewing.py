@@ -20,7 +20,7 @@ from agents.losses import network_loss
 from agents.sb3 import Batch, forward
 from agents.watching import Watcher
 from metrics.base import Loss, Policy, View
-from metrics.gradients.per_sample import sample_gradients
+from metrics.gradients.per_sample import fewer, most_samples, sample_gradients
 
 LOSS_SAMPLES = 256
 """On how many transitions a network's loss is looked at: for curvature, say. A choice: its cost is in proportion."""
@@ -154,18 +154,19 @@ class ModelView(View):
     def loss(self, network: Network) -> Loss | None:
         """The algorithm's loss on the first of the batch's transitions."""
         if network not in self._losses:
+            # All networks draw the same noise, as the critics of one update do.
             known = self.batch is not None and bool(self.batch.learning)
-            self._losses[network] = self._loss(network, LOSS_SAMPLES) if known else None
+            few = self.batch.first(LOSS_SAMPLES) if self.batch is not None and known else None
+            loss = None if few is None else network_loss(self.model, network, few, self.generator("loss"))
+            self._losses[network] = loss
         return self._losses[network]
-
-    def _loss(self, network: Network, samples: int) -> Loss | None:
-        assert self.batch is not None
-        return network_loss(self.model, network, self.batch.first(samples), self.generator(f"loss {network.name}"))
 
     def sample_gradients(self, network: Network) -> Tensor | None:
         """The gradient of each transition's loss."""
         if network not in self._gradients:
-            loss = None if self.loss(network) is None else self._loss(network, GRADIENT_SAMPLES)
+            loss = self.loss(network)
+            if loss is not None:
+                loss = fewer(loss, min(GRADIENT_SAMPLES, most_samples(loss)))
             self._gradients[network] = None if loss is None else sample_gradients(loss)
         return self._gradients[network]
 

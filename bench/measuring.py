@@ -1,9 +1,9 @@
 """What measuring costs: `python bench/measuring.py`.
 
 Trains the same run with no metrics, with the default set and with all, in turns in one process, and prints two figures
-for each set: the share of a run's processor time that is spent in measuring, by clocks around all that measures; and the
-whole run's time over that of the run without metrics, which has what the clocks don't see as well, event files above
-all, and the noise of the machine: it is the median over rounds, with their middle half.
+for each set: the share of a run's processor time that is spent in measuring, by clocks around all that measures; and
+the whole run's time over that of the run without metrics, which has what the clocks don't see as well, event files
+above all, and the noise of the machine: it is the median over rounds, with their middle half.
 `--write` keeps the figures in `bench/results/measuring.json`.
 """
 

@@ -121,7 +121,8 @@ def layout(metrics: Sequence[Metric]) -> dict[str, dict[str, list[Any]]]:
     """The custom-scalars pages: what is learnt, the tasks, the networks, gradients and curvature."""
     pages: dict[str, dict[str, list[Any]]] = {page: {} for page in PAGES}
     shaded = ["task/return_now", "shade/low", "shade/high"]
-    pages["learning"]["Return of the last 20 episodes; odd tasks are shaded"] = ["Margin", shaded]
+    pages["learning"]["Return of the last 20 episodes"] = _plot("task/return_now$")
+    pages["learning"]["The same, odd tasks shaded"] = ["Margin", shaded]  # TensorBoard shows such plots last
     pages["tasks"] |= {
         "Return at the end of each task": _plot("task/return_end$"),
         "Return over each task": _plot("task/return$"),
@@ -140,7 +141,7 @@ def _values(metrics: Sequence[Metric]) -> Iterator[tuple[str, str, str, bool]]:
     """Title, name, family and whether it is measured at switches, for each value of each metric."""
     for metric in metrics:
         for name in metric.names:
-            title = metric.title if len(metric.names) == 1 else f"{metric.title}: {name.replace('_', ' ')}"
+            title = metric.title if name == metric.names[0] else name.replace("_", " ").capitalize()
             yield title, name, metric.family, metric.at_switch
 
 

@@ -10,7 +10,7 @@ drawn.
     interval           = 2.5 and 97.5 per cent of the estimates over 2,000 resamples        (Efron 1979, percentile)
 
 as Agarwal, Schwarzer, Castro, Courville and Bellemare, "Deep reinforcement learning at the edge of the statistical
-precipice", NeurIPS 2021, arXiv 2108.13264, recommend; there, too, n/4 is rounded down (scipy's `trim_mean`). They draw
+precipice", NeurIPS 2021, arXiv 2108.13264, recommend; there, too, n/4 is rounded down. Means and resamples are scipy's. They draw
 the runs of each game separately, since those are other runs; here all tasks are met by the same run, and what is drawn
 separately are the runs of different studies (`strata`).
 
@@ -19,11 +19,13 @@ Trap: percentile intervals are too narrow for few runs. Of 95 % intervals of the
 interval never leaves the range of its runs.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 Cells = NDArray[np.float64]
@@ -75,12 +77,10 @@ def mean(scores: Cells) -> NDArray[np.float64]:
 
 def interquartile_mean(scores: Cells) -> NDArray[np.float64]:
     """Interquartile mean over runs and tasks, the last two dimensions."""
-    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)  # NaN goes last
-    known = (~np.isnan(flat)).sum(-1, keepdims=True)
-    cut = known // 4
-    place = np.arange(flat.shape[-1])
-    kept = (place >= cut) & (place < known - cut)
-    return quotient(np.where(kept, flat, 0).sum(-1), kept.sum(-1))
+    flat = scores.reshape(*scores.shape[:-2], -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # without any score it is NaN
+        return np.asarray(scipy.stats.trim_mean(flat, 0.25, axis=-1, nan_policy="omit"), float)
 
 
 def interval(
@@ -105,10 +105,28 @@ def interval(
     value = float(statistic(*paired)) if runs else NAN
     if runs < 2 or np.isnan(value):
         return Interval(value, NAN, NAN, runs)
-    rows = draws(runs, resamples, seed, None if strata is None else np.asarray(strata)[full])
-    size = max(1, CHUNK // sum(array.size for array in paired))
-    found = [statistic(*(array[rows[at : at + size]] for array in paired)) for at in range(0, resamples, size)]
-    return of_resamples(value, np.concatenate(found), runs)
+    groups = np.zeros(runs, int) if strata is None else np.asarray(strata)[full]
+    # A stratum of one run is always drawn whole, which scipy does not take as a sample.
+    members = [np.flatnonzero(groups == number) for number in np.unique(groups)]
+    fixed = np.concatenate([rows for rows in members if len(rows) == 1] or [np.empty(0, int)])
+    drawn = [rows for rows in members if len(rows) > 1]
+    if not drawn:
+        return Interval(value, value, value, runs)
+
+    def of_rows(*rows: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        whole = np.concatenate([*rows, np.broadcast_to(fixed, (*rows[0].shape[:-1], len(fixed)))], axis=-1)
+        return statistic(*(array[whole] for array in paired))
+
+    found = scipy.stats.bootstrap(
+        drawn,
+        of_rows,
+        n_resamples=resamples,
+        batch=max(1, CHUNK // sum(array.size for array in paired)),
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return of_resamples(value, found.bootstrap_distribution, runs)
 
 
 def of_resamples(value: float, estimates: NDArray[np.float64], runs: int) -> Interval:

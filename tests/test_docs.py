@@ -16,6 +16,7 @@ from agents.plasticity import Plasticity
 from configs.callback import plasticity
 from envs.changes import CHANGES
 from envs.schedules import COMPOSITIONS, SCHEDULES
+from metrics import METRICS
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS, Spectral
 from resets import RESETS, ReDo
@@ -59,6 +60,14 @@ def test_the_walk_through_a_new_method_works_and_is_short(monkeypatch: pytest.Mo
 def test_the_table_of_methods_is_that_of_the_code() -> None:
     made = runpy.run_path(str(DOCS / "methods.py"))["page"]()
     assert (DOCS / "methods.md").read_text() == made, "run python docs/methods.py"
+
+
+def test_the_page_on_measuring_is_that_of_the_code() -> None:
+    made = runpy.run_path(str(DOCS / "measuring.py"))["page"]()
+    assert (DOCS / "measuring.md").read_text() == made, "run python docs/measuring.py"
+    for name in METRICS:
+        (row,) = re.findall(rf"^\| `{name}` \|.*\|$", made, re.MULTILINE)
+        assert len(row.strip("|").split(" | ")) == 5
 
 
 def test_the_page_on_environments_is_that_of_the_code() -> None:

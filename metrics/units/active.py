@@ -55,6 +55,10 @@ class Active(Metric):
     reads = "batch"
     names = ("active",)
 
+    def applies(self, network: Network) -> bool:
+        """Networks with a rectified layer."""
+        return any(has_off_side(layer) for layer in network.hidden)
+
     def measure(self, network: Network, view: View) -> Measured:
         """Share among all outputs of all rectified layers, 0 to 1; nothing where there are none."""
         layers = {layer: h for layer, h in view.activations(network).items() if has_off_side(layer)}

@@ -71,6 +71,10 @@ class Linearised(Metric):
     reads = "batch"
     names = ("linearised",)
 
+    def applies(self, network: Network) -> bool:
+        """Networks with a nonlinearity made of straight pieces."""
+        return any(straight_pieces(layer.nonlinearity) for layer in network.hidden)
+
     def measure(self, network: Network, view: View) -> Measured:
         """Share among the units of piecewise-linear nonlinearities, 0 to 1; nothing where there are none."""
         layers = view.activations(network)

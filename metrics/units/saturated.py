@@ -5,7 +5,7 @@ gradient comes through. Of unit i
 
     saturation_i = 1/n sum_x 1[|h_i(x)| > c],
 
-and `saturated` is its mean over the units, `saturated_units` the share of units with saturation 1, which learn from no
+and `saturated` is its mean over the units, `saturated_always` the share of units with saturation 1, which learn from no
 sample at all. They are what dead units are among ReLUs, and more than `dead` counts: a unit that is 1 on some samples
 and -1 on others is not constant.
 
@@ -64,10 +64,15 @@ class Saturated(Metric):
     title = "Saturated units"
     family = "units"
     reads = "batch"
-    names = ("saturated", "saturated_units")
+    names = ("saturated", "saturated_always")
+    default = True
 
     threshold: Annotated[float, Gt(0), Lt(1)] = 0.99
     """A tanh unit is saturated where |h| is above this; 0.99 is a choice."""
+
+    def applies(self, network: Network) -> bool:
+        """Networks with a bounded nonlinearity."""
+        return any(limits(layer.nonlinearity) for layer in network.hidden)
 
     def measure(self, network: Network, view: View) -> Measured:
         """Mean saturation and share of units saturated on all samples, 0 to 1; nothing where no layer is bounded."""
@@ -78,4 +83,4 @@ class Saturated(Metric):
             if (bounds := limits(layer.nonlinearity))
         }
         always = {layer: (values == 1).float() for layer, values in found.items()}
-        return shares("saturated", found, layers, network) | shares("saturated_units", always, layers, network)
+        return shares("saturated", found, layers, network) | shares("saturated_always", always, layers, network)

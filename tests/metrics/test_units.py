@@ -156,7 +156,7 @@ def test_saturation_by_hand() -> None:
     torch.testing.assert_close(saturation(torch.stack([h, 0 * h])), torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.0, 0.0]]))
     view: Any = Seen({layer(nn.Tanh(), 3): h})
     found = Saturated().measure(NETWORK, view)
-    expected = {"saturated": 0.5, "saturated/0": 0.5, "saturated_units": 1 / 3, "saturated_units/0": 1 / 3}
+    expected = {"saturated": 0.5, "saturated/0": 0.5, "saturated_always": 1 / 3, "saturated_always/0": 1 / 3}
     assert found == pytest.approx(expected)
     assert Saturated(threshold=0.97).measure(NETWORK, view)["saturated"] == pytest.approx(1.75 / 3)
 
@@ -170,7 +170,7 @@ def test_saturation_is_measured_from_the_middle_of_the_range() -> None:
 
 def test_a_unit_that_jumps_between_its_limits_is_saturated_and_not_dead() -> None:
     z = [[9.0, 9.0], [-9.0, 9.0]]
-    assert run(Saturated(), nn.Tanh(), z)["saturated_units"] == 1.0
+    assert run(Saturated(), nn.Tanh(), z)["saturated_always"] == 1.0
     assert run(Dead(), nn.Tanh(), z)["dead"] == 0.5
 
 
