@@ -25,6 +25,7 @@ from reporting.attribution import Attribution
 MOST = 0.5
 """Share of the gap that counts as most of it. A choice."""
 HEAD = "actor's head"
+WHOLE = ("actor", "critic")
 
 
 def diagnose(arms: Sequence[ArmSummary], attribution: Attribution | None) -> list[str]:
@@ -46,7 +47,7 @@ def diagnose(arms: Sequence[ArmSummary], attribution: Attribution | None) -> lis
     head = _head(attribution)
     is_saturated, saturation = evidence.saturated(plain)
     is_unfit, fitness = evidence.unfit(plain)
-    verdict = _verdict(is_saturated, is_unfit, head)
+    verdict = _verdict(is_saturated, is_unfit, head, _part(attribution))
     return [
         sentence
         for sentence in (told, verdict, saturation, fitness, _told_of(head), evidence.collapsed(plain))
@@ -54,7 +55,9 @@ def diagnose(arms: Sequence[ArmSummary], attribution: Attribution | None) -> lis
     ]
 
 
-def _verdict(saturated: bool | None, unfit: bool | None, head: float | None) -> str:
+def _verdict(
+    saturated: bool | None, unfit: bool | None, head: float | None, part: tuple[str, float] | None = None
+) -> str:
     """The conclusion, as far as there is one."""
     helps = None if head is None else head >= MOST
     if saturated and not unfit:
@@ -82,13 +85,26 @@ def _verdict(saturated: bool | None, unfit: bool | None, head: float | None) -> 
     if saturated is None or unfit is None:
         told = "What the agent suffers from cannot be told from what was measured"
         return f"{told}, but it is near the actor's outputs, since a new head is enough." if helps else f"{told}."
-    return "Neither a saturated policy nor networks that are hard to train is found: the loss has another cause."
+    neither = "Neither a saturated policy nor networks that fit random targets worse than fresh ones is found"
+    if part is None:
+        return f"{neither}: the loss has another cause."
+    return (
+        f"{neither}, and yet renewing the {part[0]} alone brings {share(part[1])} of the gap back: what fails is "
+        "there, and neither of the two measurements sees it."
+    )
 
 
 def _head(attribution: Attribution | None) -> float | None:
     """Share of the gap that a new head for the actor restores; None where that is not known."""
     parts = attribution.parts if attribution else []
     return next((part.restored.value for part in parts if part.label == HEAD and part.restored), None)
+
+
+def _part(attribution: Attribution | None) -> tuple[str, float] | None:
+    """The part smaller than a whole network that restores most, and its share, where that is most of the gap."""
+    parts = attribution.parts if attribution else []
+    found = [(part.label, part.restored.value) for part in parts if part.restored and part.label not in WHOLE]
+    return max((entry for entry in found if entry[1] >= MOST), key=lambda entry: entry[1], default=None)
 
 
 def _told_of(head: float | None) -> str:

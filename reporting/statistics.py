@@ -10,9 +10,9 @@ drawn.
     interval           = 2.5 and 97.5 per cent of the estimates over 2,000 resamples        (Efron 1979, percentile)
 
 as Agarwal, Schwarzer, Castro, Courville and Bellemare, "Deep reinforcement learning at the edge of the statistical
-precipice", NeurIPS 2021, arXiv 2108.13264, recommend; there, too, n/4 is rounded down. Means and resamples are scipy's. They draw
-the runs of each game separately, since those are other runs; here all tasks are met by the same run, and what is drawn
-separately are the runs of different studies (`strata`).
+precipice", NeurIPS 2021, arXiv 2108.13264, recommend; there, too, n/4 is rounded down. They draw the runs of each game
+separately, since those are other runs; here all tasks are met by the same run, and what is drawn separately are the
+runs of different studies (`strata`). The trimmed mean and the resampling are scipy's.
 
 Trap: percentile intervals are too narrow for few runs. Of 95 % intervals of the mean of normal numbers (simulated here,
 2,000 to 4,000 times each) 51 % hold the truth with 2 runs, 75 % with 3, 84 % with 5, 91 % with 10 and 93 % with 20; an

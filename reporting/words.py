@@ -89,8 +89,9 @@ def loss(arms: dict[str, ArmSummary]) -> str:
 
 
 def best(arms: list[ArmSummary]) -> str:
-    """The arm with the highest return, and how sure that is."""
-    found = [arm for arm in arms if arm.label != labels.FRESH and math.isfinite(arm.aggregate.value)]
+    """The arm with the highest return, and how sure that is; without fresh and the like."""
+    ranked = [arm for arm in arms if arm.label != labels.FRESH and labels.part(arm.label) is None]
+    found = [arm for arm in ranked if math.isfinite(arm.aggregate.value)]
     if not found:
         return "No arm has finished a later task yet, so nothing can be ranked."
     first = found[0]

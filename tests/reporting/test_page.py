@@ -347,6 +347,7 @@ def test_the_interval_of_the_headline_is_that_of_its_sentence() -> None:
 
 def test_the_best_arm_is_the_first_that_is_not_started_afresh() -> None:
     assert best([arm("fresh", 90), arm("redo", 80), arm("none", 70)]).startswith("Best arm: redo earns 80.0 (")
+    assert best([arm("actor's head renewed", 85), arm("redo", 80), arm("none", 70)]).startswith("Best arm: redo earns")
     assert best([arm("redo", 80), arm("none", 79)]).endswith("their intervals overlap.")
     assert best([arm("redo", 80), arm("none", 70)]).endswith("69.0 to 71.0).")
     assert best([arm("fresh", 90), arm("redo", 80)]).endswith("there is no other arm than fresh to compare it with.")

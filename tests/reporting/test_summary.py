@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reporting import illness
 from reporting.comparing import later
 from reporting.random_policy import random_return, random_returns
 from reporting.runs import Study, find_runs, group, read_run
-from reporting.summary import ArmSummary, Summary, summarize
+from reporting.statistics import Interval
+from reporting.summary import ArmSummary, Attribution, PartEffect, Summary, summarize
 from tests.reporting.synthetic import POOR, write_run, write_study
 
 NAN = math.nan
@@ -391,3 +393,15 @@ def test_where_no_random_policy_can_be_tried_a_sentence_says_why(
 def test_later_tasks_are_all_but_the_first() -> None:
     np.testing.assert_array_equal(later(np.array([[1.0, 2, 3]])), [[2, 3]])
     np.testing.assert_array_equal(later(np.array([[1.0]])), [[1]])
+
+
+def test_where_no_known_illness_is_found_the_part_that_restores_most_is_named() -> None:
+    def effect(label: str, value: float) -> PartEffect:
+        return PartEffect(label, Interval(value, value, value, 3), Interval(1.0, 1.0, 1.0, 3))
+
+    parts = [effect("actor", 0.98), effect("actor's body", 0.8), effect("actor's head", 0.6), effect("critic", 0.0)]
+    part = illness._part(Attribution(parts, ""))
+    assert part == ("actor's body", 0.8)
+    assert "the actor's body alone brings 80 % of the gap back" in illness._verdict(False, False, 0.6, part)
+    assert illness._part(Attribution([effect("actor", 0.9), effect("moments", 0.1)], "")) is None
+    assert "the loss has another cause" in illness._verdict(False, False, None, None)
