@@ -17,8 +17,7 @@ import tyro
 from annotated_types import Ge, Gt, Le
 
 from agents import AGENTS, NETWORKS, AgentSettings, NetworkSettings
-from agents.policies import STOCK
-from configs import files
+from configs import arms, files
 from configs.flags import Flags, build, canonical, from_command_line, from_mapping
 from configs.settings import SettingError, Settings, UsageError, did_you_mean
 from envs import Stepping
@@ -31,7 +30,7 @@ from envs.tasks import Tasks
 from metrics import DEFAULT, METRICS, Metric
 from optimizers import OPTIMIZERS, OptimizerSettings
 from regularizers import REGULARIZERS, Projection, Regularizer
-from resets import RESETS, Full, Reset
+from resets import RESETS, Reset
 
 DEFAULT_BENCHMARK = "cartpole_permuted"
 ONE = ("agent", "network", "schedule", "optimizer")
@@ -155,14 +154,7 @@ class Config:
     @property
     def arm(self) -> str:
         """The interventions in a word, such as `none`, `redo+spectral` or `redo+crelu+unit_adam`."""
-        # Adam with another eps is still the plain agent's optimiser.
-        plain = self.names["optimizer"] in ("agent", "adam") and _plain_adam(self.optimizer)
-        own = [] if plain else [self.names["optimizer"]]
-        if self.normalize.policy != "off":
-            own.append(f"norm_{self.normalize.policy}")
-        if is_fresh(self.resets) and not (self.regularizers or own or _variants(self.network)):
-            return "fresh"
-        return "+".join([*self.resets, *self.regularizers, *_variants(self.network), *own]) or "none"
+        return arms.arm(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as `--config` reads it; where and how loudly to run is left out."""
@@ -181,11 +173,6 @@ class Config:
         }
         plain: dict[str, Any] = _plain(tree)
         return plain
-
-
-def is_fresh(resets: Mapping[str, Reset]) -> bool:
-    """Whether these resets make every network anew at every switch, and do nothing else: the arm to compare with."""
-    return len(resets) == 1 and resets.get("full") == Full(networks="all", when="switch", parts="all")
 
 
 @dataclass
@@ -491,20 +478,6 @@ def _full_names(flags: Flags, group: str, chosen: dict[str, type[Any]]) -> Flags
 
 def _several(parsed: Any, group: str, names: list[str]) -> dict[str, Any]:
     return {name: getattr(getattr(parsed, group), name) for name in names}
-
-
-def _variants(network: NetworkSettings) -> list[str]:
-    """In what a network differs from SB3's own by more than widths and stock nonlinearities."""
-    activation = [] if network.activation in ("agent", *STOCK) else [network.activation]
-    return activation + [name for name in ("layer_norm", "spectral_norm") if getattr(network, name) != "none"]
-
-
-def _plain_adam(optimizer: OptimizerSettings) -> bool:
-    """Whether an optimiser is Adam as it is by default, whatever its eps."""
-    adam = OPTIMIZERS["adam"]()
-    return type(optimizer) is OptimizerSettings or all(
-        entry.name == "eps" or getattr(optimizer, entry.name) == getattr(adam, entry.name) for entry in fields(adam)
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -6,38 +6,30 @@ TensorBoard's HParams tab can sort runs by it.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from configs import files
+from configs import arms, files, studies
 from configs.settings import UsageError
+from metrics import tasks
+from metrics.tasks import later
 from recording.directory import RunDirectory
 
-ARM = ("reset", "regularizer", "optimizer", "normalize", "metrics", "histograms", "stepping", "threads")
-"""What may differ between the runs of one comparison: the arm, and what leaves the results as they are."""
 
-FRESH = {"networks": "all", "when": "switch", "parts": "all"}
-"""The settings by which `full` is the fresh arm."""
-
-FIRST_LATER = 2
-"""The first task that counts: the third, when plasticity can have been lost. Of one or two tasks all count."""
-
-
-def later(rows: list[dict[str, Any]], column: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """A column of `tasks.csv` for the later tasks; NaN where a task has no number."""
-    values = np.array([row[column] if isinstance(row[column], (int, float)) else math.nan for row in rows], dtype=float)
-    return values[FIRST_LATER:] if len(values) > FIRST_LATER else values
+def column(rows: list[dict[str, Any]], name: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """A column of `tasks.csv`; NaN where a task has no number."""
+    return np.array([row[name] if isinstance(row[name], (int, float)) else math.nan for row in rows], dtype=float)
 
 
 def finals(directory: RunDirectory) -> dict[str, float]:
     """Mean returns over the later tasks, and the plasticity gap where the fresh arm has finished too; NaN where not."""
     rows = directory.read_tasks()
-    found = {column: _mean(later(rows, column)) for column in ("return", "return_end")}
-    fresh = next((other for other in beside(directory) if is_fresh(_config(other))), None)
-    if is_fresh(_config(directory)):
+    found = {name: _mean(later(column(rows, name))) for name in ("return", "return_end")}
+    fresh = next((other for other in beside(directory) if _is_fresh(other)), None)
+    if _is_fresh(directory):
         return found | {"plasticity_gap": 0.0}
     if fresh is not None:
         found["plasticity_gap"] = gap(fresh.read_tasks(), rows)
@@ -46,24 +38,25 @@ def finals(directory: RunDirectory) -> dict[str, float]:
 
 def gap(fresh: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
     """Mean over the later tasks of what the fresh agent earned more at a task's end."""
-    ours, theirs = later(rows, "return_end"), later(fresh, "return_end")
-    return _mean(theirs[: len(ours)] - ours[: len(theirs)])
+    ours, theirs = column(rows, "return_end"), column(fresh, "return_end")
+    known = min(len(ours), len(theirs))
+    return _mean(later(tasks.gap(theirs[:known], ours[:known])))
 
 
 def beside(directory: RunDirectory) -> Iterator[RunDirectory]:
     """The finished runs in the same folder that differ in the arm alone."""
-    own = comparable(_config(directory))
+    own = _compared(directory)
     for path in sorted(directory.path.resolve().parent.iterdir()):
         other = RunDirectory(path)
         if path == directory.path.resolve() or not path.is_dir() or path.is_symlink() or other.state() != "finished":
             continue
-        if comparable(_config(other)) == own:
+        if _compared(other) == own:
             yield other
 
 
 def tell_others(directory: RunDirectory) -> None:
     """A fresh arm has finished: give those that have waited for it their gap."""
-    if not is_fresh(_config(directory)):
+    if not _is_fresh(directory):
         return
     fresh = directory.read_tasks()
     for other in beside(directory):
@@ -73,17 +66,14 @@ def tell_others(directory: RunDirectory) -> None:
                 writer.add_scalar("final/plasticity_gap", found, other.status().get("steps", 0))
 
 
-def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what may differ."""
-    return {key: value for key, value in config.items() if key not in ARM and not key.startswith("measure_")}
+def _is_fresh(directory: RunDirectory) -> bool:
+    return arms.arm(_config(directory)) == arms.FRESH
 
 
-def is_fresh(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is that of the fresh arm."""
-    reset = config.get("reset")
-    if not isinstance(reset, dict) or list(reset) != ["full"] or config.get("regularizer") != "none":
-        return False
-    return all(reset["full"].get(key) == value for key, value in FRESH.items())
+def _compared(directory: RunDirectory) -> tuple[str, Any]:
+    """What runs that are compared with each other share."""
+    config = _config(directory)
+    return studies.identity(config), config.get("seed")
 
 
 def _config(directory: RunDirectory) -> dict[str, Any]:

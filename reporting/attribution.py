@@ -18,10 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from configs import arms as labels
+from metrics.tasks import later
 from recording.console import number, share
-from reporting import labels, statistics
+from reporting import statistics
 from reporting.arms import ArmSummary
-from reporting.comparing import later, ratio
+from reporting.comparing import ratio
 from reporting.statistics import Cells, Interval
 
 HINT = (

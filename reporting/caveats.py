@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from configs import arms as labels
 from metrics.tasks import SHARE
-from reporting import labels, statistics
+from reporting import statistics
 from reporting.arms import ArmSummary, Reference
 from reporting.moved import Moved, by_chance
 from reporting.runs import Study

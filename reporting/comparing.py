@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metrics import tasks as measure
+from metrics.tasks import later
 from reporting import measures, statistics, survival
 from reporting.arms import ArmSummary, Reference
 from reporting.measures import Learning
@@ -78,7 +79,7 @@ def _follow(
     times, reached = measures.recoveries(
         learning, measures.goals(_references(found, fresh, reference), reference.floor)
     )
-    times, reached = times[:, _from(times) :], reached[:, _from(times) :]
+    times, reached = later(times), later(reached)
     if (known := ~np.isnan(times)).any():
         found.recovery = survival.restricted_mean(times, reached)
         found.recovery_median = survival.median(times[known], reached[known])
@@ -103,15 +104,6 @@ def _references(found: ArmSummary, fresh: Sequence[Run | None], reference: Refer
         if run is not None:
             row[:] = measures.column([run], reference.tasks, "return_end")[0]
     return best
-
-
-def later(cells: Cells) -> Cells:
-    """All tasks but the first; that one too where there is no other."""
-    return cells[:, _from(cells) :]
-
-
-def _from(cells: Cells) -> int:
-    return 1 if cells.shape[1] > 1 else 0
 
 
 def _mean(cells: Cells) -> Interval | None:

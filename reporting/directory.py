@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from configs import arms as labels
 from configs import files
 from configs.settings import UsageError
-from reporting import labels, reading
+from reporting import reading
 from reporting.reading import Episodes
 
 MOST_SETTINGS = 20_000

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from metrics.tasks import later
 from recording.console import number
 from reporting.arms import ArmSummary
-from reporting.comparing import later
 from reporting.statistics import Cells
 
 LOW_ENTROPY = 0.1

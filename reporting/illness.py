@@ -17,8 +17,9 @@ say what the evidence points to, and what is missing to tell.
 
 from collections.abc import Sequence
 
+from configs import arms as labels
 from recording.console import share
-from reporting import evidence, labels
+from reporting import evidence
 from reporting.arms import ArmSummary
 from reporting.attribution import Attribution
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from configs import arms as labels
+from configs import studies
 from configs.settings import UsageError
-from reporting import labels, studies
 from reporting.directory import Run, read_run
 from reporting.reading import Episodes
 

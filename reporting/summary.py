@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reporting import labels, measures
+from configs import arms as labels
+from reporting import measures
 from reporting.arms import ArmSummary, Reference
 from reporting.attribution import Attribution, PartEffect, attribute
 from reporting.caveats import missing, notes

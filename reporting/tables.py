@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from configs import arms as labels
 from recording.console import share
-from reporting import labels
 from reporting.figures import Looks
 from reporting.statistics import Interval
 from reporting.summary import ArmSummary

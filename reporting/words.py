@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from reporting import labels
+from configs import arms as labels
 from reporting.statistics import Interval
 from reporting.summary import ArmSummary, Summary
 

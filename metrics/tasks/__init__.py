@@ -8,7 +8,7 @@ cut short are left out by whoever asks. NaN is what could not be measured.
 from metrics.tasks.area import area
 from metrics.tasks.drop import FIRST_EPISODES, at_beginning, drop
 from metrics.tasks.forgetting import forgetting, visits
-from metrics.tasks.gap import gap, normalized_gap
+from metrics.tasks.gap import gap, later, normalized_gap
 from metrics.tasks.jump_start import jump_start
 from metrics.tasks.recovery import SHARE, Recovery, recovery, threshold
 from metrics.tasks.returns import LAST_EPISODES, TaskReturns, at_end, over_task
@@ -28,6 +28,7 @@ __all__ = [
     "forward_transfer",
     "gap",
     "jump_start",
+    "later",
     "normalized_gap",
     "over_task",
     "recovery",

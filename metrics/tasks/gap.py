@@ -16,9 +16,17 @@ may learn next to nothing; where it does so on average, there is no share.
 """
 
 import math
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Kind = TypeVar("Kind", bound=np.generic)
+
+
+def later(cells: NDArray[Kind]) -> NDArray[Kind]:
+    """The tasks that count, of `[..., tasks]`: all but the first; that one too where there is no other."""
+    return cells[..., 1:] if cells.shape[-1] > 1 else cells
 
 
 def gap(fresh: NDArray[np.float64], continuing: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reporting import labels
+from configs import arms as labels
 
 FloatArray = NDArray[np.float64]
 Stroke = Literal["-", "--", "-.", ":"]

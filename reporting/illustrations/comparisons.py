@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
+from configs import arms as labels
+from metrics.tasks import later
 from recording.console import share
-from reporting import labels
-from reporting.comparing import later
 from reporting.figures import Dot, Line, Looks, dots
 from reporting.illustrations.base import Illustration, told
 from reporting.summary import Summary

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from reporting import labels, statistics
+from configs import arms as labels
+from reporting import statistics
 from reporting.figures import Earned, Line, Looks, learning_curves, over_tasks
 from reporting.illustrations.base import Illustration, any_known, from_to, ranked
 from reporting.runs import Run

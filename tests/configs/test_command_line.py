@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import AGENTS
-from configs import files
+from agents.policies import STOCK
+from configs import arms, files
 from configs.command_line import Config, parse
 from configs.help import print_help
 from configs.settings import UsageError
@@ -64,6 +65,17 @@ def test_an_optimizer_is_named_with_its_settings(write: Any) -> None:
     assert parse(["--config", name, "--optimizer.start", "1e-6"]).optimizer.start == 1e-6  # type: ignore[attr-defined]
     again = parse(["--config", name, "--optimizer", "agent"])
     assert (again.optimizer.policy_kwargs(), again.optimizer.interventions(), again.arm) == ({}, [], "none")
+
+
+def test_the_fresh_arm_is_the_one_that_starts_everything_anew_at_switches_and_nothing_else() -> None:
+    assert parse(["--reset", "full"]).arm == "fresh"
+    for more in (
+        "--reset.when periodic", "--reset.parts head", "--reset.networks actor", "--regularizer l2",
+        "--optimizer unit_adam", "--network.activation crelu", "--normalize moving",
+    ):  # fmt: skip
+        assert parse(["--reset", "full", *more.split()]).arm != "fresh"
+    assert parse(["--reset", "full,redo"]).arm == "full+redo"
+    assert set(arms.STOCK_ACTIVATIONS) == {"agent", *STOCK}
 
 
 def test_an_arm_is_named_by_all_that_differs_from_the_plain_agent() -> None:

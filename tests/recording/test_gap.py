@@ -1,5 +1,6 @@
 """A run's final figures, and the gap to the fresh arm beside it, whichever of them finishes last."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from configs import files
 from recording.directory import RunDirectory
-from recording.gap import finals, gap, is_fresh, later, tell_others
+from recording.gap import finals, gap, tell_others
 
 LINE = """--env CartPole-v1 --schedule permuted --schedule.period 64 --steps 256 --agent.n-envs 2 --agent.n-steps 32
     --agent.batch-size 64 --agent.n-epochs 1 --network.hidden 8,8 --quiet --no-preflight"""
@@ -20,25 +21,11 @@ def rows(*returns: float | str) -> list[dict[str, Any]]:
 
 
 def test_the_gap_is_the_mean_difference_over_the_later_tasks() -> None:
-    assert gap(rows(9, 9, 10, 20, 30), rows(0, 0, 5, 30, 7)) == pytest.approx((5 - 10 + 23) / 3)
-    assert gap(rows(9, 9, 10, "", 30), rows(0, 0, 5, 30, 7)) == pytest.approx((5 + 23) / 2)
-    assert gap(rows(9, 9, 10, 20), rows(0, 0, 5)) == 5
-    assert gap(rows(4, 6), rows(1, 1)) == 4
-    assert list(later(rows(1, 2, 3, 4), "return_end")) == [3, 4]
-
-
-def test_which_configuration_is_the_fresh_arm() -> None:
-    fresh = {"reset": {"full": {"networks": "all", "when": "switch", "parts": "all"}}, "regularizer": "none"}
-    assert is_fresh(fresh)
-    assert not is_fresh({"reset": "none", "regularizer": "none"})
-    assert not is_fresh(fresh | {"regularizer": {"l2": {}}})
-    assert not is_fresh(
-        {"reset": {"full": {"networks": "all", "when": "switch", "parts": "head"}}, "regularizer": "none"}
-    )
-    assert not is_fresh(
-        {"reset": {"full": {"networks": "actor", "when": "switch", "parts": "all"}}, "regularizer": "none"}
-    )
-    assert not is_fresh({"reset": fresh["reset"] | {"redo": {}}, "regularizer": "none"})  # type: ignore[operator]
+    assert gap(rows(9, 10, 20, 30), rows(0, 5, 30, 7)) == pytest.approx((5 - 10 + 23) / 3)
+    assert gap(rows(9, 10, "", 30), rows(0, 5, 30, 7)) == pytest.approx((5 + 23) / 2)
+    assert gap(rows(9, 10, 20), rows(0, 5)) == 5
+    assert gap(rows(4), rows(1)) == 3
+    assert math.isnan(gap(rows(4, ""), rows(1, 1)))
 
 
 def shown(path: Path) -> dict[str, float]:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metrics.tasks import later
 from reporting import illness
-from reporting.comparing import later
 from reporting.random_policy import random_return, random_returns
 from reporting.runs import Study, find_runs, group, read_run
 from reporting.statistics import Interval

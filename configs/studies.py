@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reporting.labels import STOCK_ACTIVATIONS
+from configs.arms import STOCK_ACTIVATIONS
 
 ARM_SETTINGS = ("reset", "regularizer", "optimizer", "normalize", "metrics")
 """What makes an arm, or only says what is measured."""
