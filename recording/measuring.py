@@ -6,8 +6,9 @@
 - At the end of a task's first rollout, before any update on it: metrics with `at_switch`.
 - At a sample of the optimisers' steps: metrics of steps; their means count for the measurement that follows.
 
-The current batch is drawn from the last rollout, or from the last steps in the replay buffer. The probe batch is the
-first batch of the run and stays as it is, so that what moves there is the network, not what it sees.
+The current batch is drawn from the last rollout, or from the last steps in the replay buffer. The probe batch is drawn
+from the first rollout, or from the first steps, as many as a batch has, and stays as it is: what moves there is the
+network, not what it sees.
 """
 
 import math
@@ -131,20 +132,14 @@ class Measurer:
             tap.cancel()
         self._hooks, self.taps = [], []
 
-    def collected(self, step: int, recent: int) -> None:
-        """A rollout has been collected and not yet been trained on.
-
-        Args:
-            step: environment step.
-            recent: steps since the last measurement: off-policy the current batch is drawn from so many.
-        """
+    def collected(self, step: int) -> None:
+        """A rollout has been collected and not yet been trained on; off-policy, a few steps."""
         if self.metrics and hasattr(self.model, "rollout_buffer"):
             self._batch = self._sample(step, None)
             if any(metric.reads == "rollout" and not metric.costly for metric in self.metrics.values()):
                 self._before = self._view(self._batch, step).policy()
-        if self.probe is None and self.metrics:
-            self.probe = self._batch or self._sample(step, recent)
-            self._save_probe()
+        if self.probe is None and self.metrics and (self._batch is not None or step >= self.samples):
+            self._keep_probe(step)
 
     def measure_switch(self, step: int, task: int, steps_in_task: int, costly: bool) -> bool:
         """Measure the first batch of a task; False where there are still too few of its transitions."""
@@ -172,6 +167,8 @@ class Measurer:
             What was measured on the current batch, for each network by name of the value.
         """
         batch = self._batch or self._sample(step, recent)
+        if self.probe is None:
+            self._keep_probe(step)
         chosen = [metric for metric in self.metrics.values() if metric.reads != "step"]
         view = self._view(batch, step)
         values = self._measure(
@@ -242,7 +239,8 @@ class Measurer:
         # Made from the step rather than kept: nothing to save, and the same after a resume.
         return np.random.default_rng([self.seed, step, purpose])
 
-    def _save_probe(self) -> None:
+    def _keep_probe(self, step: int) -> None:
+        self.probe = self._batch or self._sample(step, None)
         if self.probe_file is None or self.probe is None:
             return
         observations = self.probe.observations

@@ -162,7 +162,7 @@ class Recorder(BaseCallback):
         return self._returns[self.task]
 
     def _on_rollout_end(self) -> None:
-        self.measurer.collected(self.num_timesteps, self.num_timesteps - self._measured)
+        self.measurer.collected(self.num_timesteps)
         task = self._task_now()
         if task in self._starts and task not in self._at_switch:
             self._at_switch[task] = {}

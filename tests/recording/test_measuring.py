@@ -119,6 +119,15 @@ def test_the_probe_batch_is_the_first_one_and_stays(ppo: Recorded) -> None:
     assert seen == [80, 160, 240, 320, 400, 480]
 
 
+def test_off_policy_the_probe_batch_waits_for_as_many_steps_as_it_has(tmp_path: Path) -> None:
+    run = record(SAC + " --measure-samples 50 --steps 212", tmp_path / "run")
+    kept = np.load(run.directory.probe)
+    assert kept["observations"].shape == (50, 3)
+    assert kept["actions"].shape == (50, 1)
+    first = run.model.replay_buffer.observations[:52].reshape(-1, 3)  # type: ignore[attr-defined]
+    assert {tuple(row) for row in kept["observations"].tolist()} <= {tuple(row) for row in first.tolist()}
+
+
 def test_a_metric_is_shown_the_current_batch_and_the_probe_batch(tmp_path: Path) -> None:
     model: Any = make("ppo")
     Spy.seen.clear()
@@ -128,7 +137,7 @@ def test_a_metric_is_shown_the_current_batch_and_the_probe_batch(tmp_path: Path)
     _, callback = model._setup_learn(1000, None)
     for step in (64, 128):
         model.collect_rollouts(model.env, callback, model.rollout_buffer, 64)
-        measurer.collected(step, 64)
+        measurer.collected(step)
         stored = torch.as_tensor(model.rollout_buffer.observations).reshape(-1, 4).clone()
         model.train()
         measurer.measure(step, 0, 64, costly=False)
@@ -152,7 +161,7 @@ def test_steps_are_seen_before_clipping_with_the_outputs_around_them(kind: str) 
     measurer = Measurer({"step_spy": StepSpy()}, 0, 16, listen=found.append)
     model.learn(64)
     measurer.start(model)
-    measurer.collected(64, 64)
+    measurer.collected(64)
     if kind == "ppo":
         model.n_epochs = STEP_EVERY * 5
         model.batch_size = 64
