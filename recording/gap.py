@@ -6,7 +6,9 @@ TensorBoard's HParams tab can sort runs by it.
 """
 
 import math
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -48,10 +50,11 @@ def beside(directory: RunDirectory) -> Iterator[RunDirectory]:
     own = _compared(directory)
     for path in sorted(directory.path.resolve().parent.iterdir()):
         other = RunDirectory(path)
-        if path == directory.path.resolve() or not path.is_dir() or path.is_symlink() or other.state() != "finished":
-            continue
-        if _compared(other) == own:
-            yield other
+        with suppress(OSError):  # somebody else's, which may not be read
+            if path == directory.path.resolve() or not path.is_dir() or path.is_symlink():
+                continue
+            if other.state() == "finished" and _compared(other) == own:
+                yield other
 
 
 def tell_others(directory: RunDirectory) -> None:
@@ -61,7 +64,7 @@ def tell_others(directory: RunDirectory) -> None:
     fresh = directory.read_tasks()
     for other in beside(directory):
         found = gap(fresh, other.read_tasks())
-        if not math.isnan(found):
+        if not math.isnan(found) and os.access(other.path, os.W_OK):
             with SummaryWriter(str(other.path)) as writer:
                 writer.add_scalar("final/plasticity_gap", found, other.status().get("steps", 0))
 
