@@ -142,7 +142,8 @@ def train(config: Config, console: Console, command: str = "") -> int:
             env.save(directory.normalizer)
         curves.close()
         env.close()
-    console.print(f"{directory.path} ({state} after {model.num_timesteps:,} steps)", style="bold", soft_wrap=True)
+    ended = f"{directory.path} ({state} after {model.num_timesteps:,} steps)"
+    console.print(ended, style="bold", soft_wrap=True, highlight=False)
     look = f"{tensorboard_command()} --logdir {shlex.quote(str(directory.path))}"
     console.print(f"Look at the curves: {look}", soft_wrap=True, highlight=False)
     return 0 if state == "finished" else 130
