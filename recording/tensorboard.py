@@ -21,8 +21,8 @@ from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFor
 from metrics.base import Metric
 from recording.measuring import Measurement, Measurer
 
-FINAL = ("return", "return_end", "plasticity_gap")
-"""A run in numbers, as HParams: mean return of the tasks, of their ends, and how much the fresh agent earned more."""
+FINAL = ("plasticity_gap", "return_end", "return")
+"""A run in numbers, as HParams: what the fresh agent earned more at the ends of tasks, the return there, and over tasks."""
 
 PAGES = {
     "learning": ("policy",),
