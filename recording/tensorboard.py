@@ -22,7 +22,7 @@ from metrics.base import Metric
 from recording.measuring import Measurement, Measurer
 
 FINAL = ("plasticity_gap", "return_end", "return")
-"""A run in numbers, as HParams: what the fresh agent earns more at the ends of tasks, the return there and over tasks."""
+"""A run in numbers, as HParams: what the fresh agent earns more at the ends of tasks, the return there and over all."""
 
 PAGES = {
     "learning": ("policy",),
