@@ -13,7 +13,7 @@ from dataclasses import make_dataclass
 from typing import Any
 
 from agents.plasticity import Plasticity
-from configs.command_line import CHOICES, SEVERAL, read_block, read_names
+from configs.command_line import CHOICES, read_block, read_names
 from configs.flags import Flags, build, from_mapping
 from configs.settings import UsageError
 
@@ -36,7 +36,7 @@ def plasticity(reset: Names = None, regularizer: Names = None, seed: int = 0, ba
     given = {"reset": reset, "regularizer": regularizer}
     found: list[Any] = []
     try:
-        for group in SEVERAL:
+        for group in given:
             blocks = read_block(given[group], group, ORIGIN)
             names = read_names(group, None, list(blocks), ORIGIN)
             flags: Flags = {}
