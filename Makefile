@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev ## check style and types
 tensorboard: setup ## show all runs in TensorBoard
 	$(BIN)/tensorboard --logdir $(RUNS)
 
-evidence: setup ## train the arms of the README's table, three seeds each, and print it
+evidence: setup ## train the plain agent, the fresh one and ReDo, three seeds each, and print a table
 	$(BIN)/python bench/cartpole_permuted.py $(ARGS)
 
 clean: ## remove the environment; runs stay

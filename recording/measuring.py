@@ -109,6 +109,7 @@ class Measurer:
 
     def start(self, model: BaseAlgorithm) -> None:
         """Learning starts: see the networks as they are now, and listen to their optimisers."""
+        self.close()
         self.model = model
         self.read_networks()
         self._initial = initial_tensors(self.networks)
