@@ -231,7 +231,8 @@ class Measurer:
         return {network: view.outputs(network) for network in self.networks} if self.probe else {}
 
     def _view(self, batch: Batch | None, step: int) -> ModelView:
-        return ModelView(self.model, self.networks, batch, (self.seed, step), self._initial, self._before)
+        before = self._before if batch is self._batch else None
+        return ModelView(self.model, self.networks, batch, (self.seed, step), self._initial, before)
 
     def _sample(self, step: int, recent: int | None) -> Batch | None:
         return sample_batch(self.model, self.samples, self._rng(step, 1), recent=recent, learning=True)
