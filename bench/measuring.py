@@ -32,12 +32,13 @@ from recording.tensorboard import Curves
 
 RESULTS = Path(__file__).parent / "results" / "measuring.json"
 SETS = ("none", "default", "all")
+CHEETAH = "--config slippery_cheetah --stepping dummy"
+PENDULUM = "--agent sac --env Pendulum-v1 --schedule pendulum_mass_drift --network.hidden 64,64"
 CASES = {
     "PPO, CartPole, 64x64, the default benchmark": "--steps 61440",
     "PPO, CartPole, 64x64, tasks of 20,480 steps": "--steps 40960 --schedule.period 20480",
-    "PPO, HalfCheetah, 256x256, tasks of 20,480 steps": "--config slippery_cheetah --schedule.period 20480 --steps 20480 --stepping dummy",
-    "SAC, Pendulum, 64x64, tasks of 10,240 steps": "--agent sac --env Pendulum-v1 --schedule pendulum_mass_drift --schedule.period 10240 "
-    "--steps 10240 --network.hidden 64,64",
+    "PPO, HalfCheetah, 256x256, tasks of 20,480 steps": f"{CHEETAH} --schedule.period 20480 --steps 20480",
+    "SAC, Pendulum, 64x64, tasks of 10,240 steps": f"{PENDULUM} --schedule.period 10240 --steps 10240",
 }
 """Flags of each case. In short tasks costly metrics, due at both ends of each, are measured more often for a step of
 training than in the benchmarks."""

@@ -68,7 +68,8 @@ python report.py runs/cartpole_permuted                              # compares 
 """
 
 COST = """Cost: the share of a run's processor time that measuring takes, and the run's time over that without any
-metric (median and middle half). `{command}`, {date}, Python {python}, torch {torch}.
+metric (median and middle half), which a busy machine blurs. `{command}` ({note}), {date}, Python {python}, torch
+{torch}. With all metrics, short tasks and wide networks cost more than a tenth; `--measure-costly-every` thins them out.
 
 | run | default | all |
 |---|---|---|
