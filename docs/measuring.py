@@ -69,7 +69,7 @@ python report.py runs/cartpole_permuted                              # compares 
 
 COST = """Cost: the share of a run's processor time that measuring takes, and the run's time over that without any
 metric (median and middle half), which a busy machine blurs. `{command}` ({note}), {date}, Python {python}, torch
-{torch}. With all metrics, short tasks and wide networks cost more than a tenth; `--measure-costly-every` thins them out.
+{torch}. All metrics cost more than a tenth where tasks are short; `--measure-costly-every` thins them out.
 
 | run | default | all |
 |---|---|---|
@@ -169,7 +169,7 @@ def costs() -> str:
             for cell in (sets["default"], sets["all"])
         ]
         rows.append(f"| {case} | {' | '.join(cells)} |")
-    return COST.format(rows="\n".join(rows), **found["made"])
+    return COST.format(rows="\n".join(rows), **({"note": "all cases"} | found["made"]))
 
 
 if __name__ == "__main__":
