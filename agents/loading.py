@@ -12,6 +12,7 @@ import importlib
 import io
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +48,13 @@ DATA_TYPES = {
 """Functions and classes that only make numbers, arrays and settings."""
 
 CLASSES = (spaces.Space, nn.Module, torch.optim.Optimizer)
-"""A class that is one of these, of the packages below, may be named."""
+"""A class that is one of these, in the modules below, may be named."""
 
-PACKAGES = ("gymnasium", "torch", "stable_baselines3", "sb3_contrib", "agents", "optimizers")
+MODULES = re.compile(
+    r"gymnasium\.spaces\.\w+|torch\.nn\.modules\.\w+|torch\.optim\.\w+|agents\.(policies|modules)|optimizers\.\w+"
+    r"|stable_baselines3\.(\w+\.policies|common\.(torch_layers|sb2_compat\.rmsprop_tf_like))|sb3_contrib\.(\w+\.)+policies"
+)
+"""Where they may stand: a class elsewhere, though one of these, may do more than compute when it is made."""
 
 NEEDED = ("observation_space", "action_space", "policy_class", "policy_kwargs")
 
@@ -139,7 +144,7 @@ class _Restricted(pickle.Unpickler):
         """The thing of this name, where it may be had."""
         if (module, name) in DATA_TYPES:
             return getattr(importlib.import_module(module), name)
-        if module.partition(".")[0] in PACKAGES and name.isidentifier():
+        if MODULES.fullmatch(module) and name.isidentifier():
             try:
                 found = getattr(importlib.import_module(module), name, None)
             except ImportError:

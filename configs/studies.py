@@ -29,6 +29,12 @@ def identity(config: Mapping[str, Any]) -> str:
     return json.dumps(kept, sort_keys=True, default=str)
 
 
+def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs belong to one study; an arm with a nonlinearity of its own goes with any stock one."""
+    either = {activation(one), activation(other)}
+    return identity(one) == identity(other) and (ANY in either or len(either) == 1)
+
+
 def activation(config: Mapping[str, Any]) -> str:
     """The stock nonlinearity, which belongs to the study; ANY where the arm has one of its own."""
     network = config.get("network")

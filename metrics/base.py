@@ -139,13 +139,11 @@ class StepView:
         before: the network's outputs on the probe batch before the step, one tensor a head; empty where no metric that
             reads them was chosen.
         after: the same after it.
-        learning_rate: the optimiser's.
     """
 
     gradients: dict[Param, Tensor]
     before: list[Tensor]
     after: list[Tensor]
-    learning_rate: float
 
 
 @dataclass

@@ -47,14 +47,16 @@ def gap(fresh: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
 
 def beside(directory: RunDirectory) -> Iterator[RunDirectory]:
     """The finished runs in the same folder that differ in the arm alone."""
-    own = _compared(directory)
+    own = _config(directory)
     for path in sorted(directory.path.resolve().parent.iterdir()):
         other = RunDirectory(path)
         with suppress(OSError):  # somebody else's, which may not be read
             if path == directory.path.resolve() or not path.is_dir() or path.is_symlink():
                 continue
-            if other.state() == "finished" and _compared(other) == own:
-                yield other
+            if other.state() == "finished":
+                theirs = _config(other)
+                if theirs.get("seed") == own.get("seed") and studies.comparable(own, theirs):
+                    yield other
 
 
 def tell_others(directory: RunDirectory) -> None:
@@ -71,12 +73,6 @@ def tell_others(directory: RunDirectory) -> None:
 
 def _is_fresh(directory: RunDirectory) -> bool:
     return arms.arm(_config(directory)) == arms.FRESH
-
-
-def _compared(directory: RunDirectory) -> tuple[str, Any]:
-    """What runs that are compared with each other share."""
-    config = _config(directory)
-    return studies.identity(config), config.get("seed")
 
 
 def _config(directory: RunDirectory) -> dict[str, Any]:

@@ -298,12 +298,11 @@ class _Tap:
         if not self._gradients:
             return
         after = self.measurer.outputs() if self._before else {}
-        rate = float(optimizer.param_groups[0]["lr"])
         for network in self.networks():
             gradients: dict[Param, Tensor] = {
                 param: self._gradients[param.tensor] for param in network.params() if param.tensor in self._gradients
             }
-            step = StepView(gradients, self._before.get(network, []), after.get(network, []), rate)
+            step = StepView(gradients, self._before.get(network, []), after.get(network, []))
             for metric in self.metrics:
                 if metric.applies(network) and gradients and (step.before or not metric.reads_outputs):
                     self.measurer.step_seen(network, metric.measure_step(network, step))

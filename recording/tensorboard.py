@@ -18,6 +18,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
+from configs.studies import flat
 from metrics.base import Metric
 from recording.measuring import Measurement, Measurer
 
@@ -56,7 +57,7 @@ class Curves:
         self.family = {name: metric.family for metric in metrics for name in metric.names}
         self.writer.add_custom_scalars(layout(metrics))
         finals = {f"final/{name}": 0.0 for name in FINAL}
-        hparams = HParam({key: _hparam(value) for key, value in flatten(self.settings).items()}, finals)
+        hparams = HParam({key: _hparam(value) for key, value in flat(self.settings).items()}, finals)
         output.write({"hparams": hparams}, {"hparams": ("stdout", "log", "json", "csv")}, step=0)
 
     def measurement(self, measurement: Measurement) -> None:
@@ -147,17 +148,6 @@ def _values(metrics: Sequence[Metric]) -> Iterator[tuple[str, str, str, bool]]:
 
 def _plot(tag: str) -> list[Any]:
     return ["Multiline", [tag]]
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `agent.learning_rate: …`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _hparam(value: Any) -> bool | str | float | int:

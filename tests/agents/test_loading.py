@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.fx
 
 from agents.loading import load_safely
 from configs.settings import UsageError
@@ -64,6 +65,8 @@ def test_a_pickle_that_would_run_something_is_refused_and_does_not_run(key: str,
     for harm in (Harm(os.mkdir, str(mark)), Harm(eval, text), Harm(torch.load, "x")):
         with pytest.raises(UsageError, match=r"names .*, which no network is made of"):
             load_safely(tampered(tmp_path, key, harm))
+    with pytest.raises(UsageError, match=r"names torch\.fx\.graph_module\.GraphModule"):  # a module that makes code
+        load_safely(tampered(tmp_path, key, torch.fx.GraphModule))
     assert not mark.exists()
 
 

@@ -62,7 +62,7 @@ def actor(kind: str = "ppo") -> Network:
 
 
 def step(gradients: dict[Param, Tensor]) -> StepView:
-    return StepView(gradients, [], [], 1e-3)
+    return StepView(gradients, [], [])
 
 
 def test_norms_by_hand() -> None:

@@ -417,7 +417,7 @@ def test_churn_of_a_policy_is_measured_from_the_one_before() -> None:
     changed = (before[:, :3].argmax(-1) != after[:, :3].argmax(-1)) | (
         before[:, 3:].argmax(-1) != after[:, 3:].argmax(-1)
     )
-    found = Churn().measure_step(actor, StepView({}, [before], [after], 1e-3))
+    found = Churn().measure_step(actor, StepView({}, [before], [after]))
     assert found == pytest.approx({"churn": float(changed.float().mean()), "churn_kl": float(there.mean())})
 
 
@@ -442,8 +442,8 @@ def one_step(kind: str) -> dict[str, Measured]:
         network.optimizer.zero_grad()
         with torch.no_grad():
             after = network.run(*inputs)
-        found[network.name] = Churn().measure_step(network, StepView({}, before, after, 1e-3))
-        still = Churn().measure_step(network, StepView({}, before, before, 1e-3))
+        found[network.name] = Churn().measure_step(network, StepView({}, before, after))
+        still = Churn().measure_step(network, StepView({}, before, before))
         assert all(value == 0 for value in still.values())
     return found
 
@@ -461,7 +461,7 @@ def test_churn_of_every_kind_of_network(kind: str) -> None:
 def test_a_network_without_outputs_has_no_churn_of_its_own() -> None:
     applies = {network.name: Churn().applies(network) for network in read_networks(make("sac-cnn-shared"))}
     assert applies == {"shared": False, "actor": True, "critic0": True, "critic1": True, "temperature": False}
-    assert Churn().measure_step(ACTOR, StepView({}, [], [], 1e-3)) == {}
+    assert Churn().measure_step(ACTOR, StepView({}, [], [])) == {}
 
 
 # Real agents

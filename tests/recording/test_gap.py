@@ -8,7 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from configs import files
+from configs import files, studies
+from configs.command_line import parse
 from recording.directory import RunDirectory
 from recording.gap import finals, gap, tell_others
 
@@ -52,6 +53,15 @@ def test_runs_side_by_side_find_each_other(order: list[str], tmp_path: Path, mon
         )
     assert shown(directories["full"].path)["final/plasticity_gap"] == 0
     assert "final/plasticity_gap" not in shown(tmp_path / "runs" / "other-seed")
+
+
+def test_networks_of_other_stock_nonlinearities_are_other_comparisons() -> None:
+    relu, tanh, crelu = (parse(["--network.activation", name]).as_dict() for name in ("relu", "tanh", "crelu"))
+    assert studies.comparable(relu, relu)
+    assert not studies.comparable(relu, tanh)
+    assert studies.comparable(relu, crelu)
+    assert studies.comparable(crelu, tanh)
+    assert not studies.comparable(relu, parse(["--network.activation", "relu", "--steps", "5"]).as_dict())
 
 
 def test_unfinished_runs_and_strangers_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from configs.studies import flat
 from metrics import DEFAULT, METRICS
-from recording.tensorboard import PAGES, flatten, layout
+from recording.tensorboard import PAGES, layout
 from tests.recording.conftest import Recorded
 
 LONGEST = 36
@@ -147,7 +148,7 @@ def test_switches_are_marked(recorded: Recorded) -> None:
 def test_hparams_are_the_configuration(recorded: Recorded) -> None:
     content = read(recorded).summary_metadata["_hparams_/session_start_info"].plugin_data.content
     shown = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    expected = flatten(recorded.config.as_dict())
+    expected = flat(recorded.config.as_dict())
     assert set(shown) - {"arm"} == set(expected)
     assert shown["agent.name"].string_value == recorded.config.names["agent"]
     assert shown["seed"].number_value == 5
