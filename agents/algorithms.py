@@ -38,11 +38,15 @@ class AgentSettings(Settings):
     learning_rate: StepSize
     """Step size of the optimisers, constant over the run."""
 
-    n_envs: Count = 1
+    n_envs: Annotated[int, Gt(0), Le(4096)] = 1
     """Parallel copies of the environment."""
 
     def rollout(self) -> int:
         """Environment steps between two updates, over all parallel environments."""
+        raise NotImplementedError
+
+    def transitions(self, steps: int) -> int:
+        """Transitions that are kept at the same time in a run of so many environment steps."""
         raise NotImplementedError
 
     def check_spaces(self, env_id: str, action_space: gym.Space[Any]) -> None:
@@ -110,6 +114,10 @@ class OnPolicy(AgentSettings):
     def rollout(self) -> int:
         """Steps per rollout of all environments together."""
         return self.n_steps * self.n_envs
+
+    def transitions(self, steps: int) -> int:
+        """One rollout, whole also where the run is shorter."""
+        return self.rollout()
 
 
 @dataclass
@@ -198,6 +206,10 @@ class OffPolicy(AgentSettings):
     def rollout(self) -> int:
         """Steps between two updates, of all environments together."""
         return self.train_freq * self.n_envs
+
+    def transitions(self, steps: int) -> int:
+        """What the replay buffer holds at the end."""
+        return min(self.buffer_size, steps)
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""Listening to an optimiser: before the backward pass, before a step, after a step.
+"""Listening to an optimiser: before the backward pass, before a step, after a step; and having a say in the step.
 
 `zero_grad` is the last thing that every SB3 algorithm calls before `backward`, so what is written into `.grad` right
 after it is added to the gradient of the loss, before any clipping: the same, bit for bit, as adding a penalty to the
-loss. Torch has step hooks but none there, so the method is wrapped on the instance while anyone listens.
+loss. Torch has step hooks but none there, and none that keeps a step from being taken, so these two methods are wrapped
+on the instance while anyone listens.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 Listener = Callable[[torch.optim.Optimizer], None]
+Gate = Callable[[torch.optim.Optimizer], bool]
 
 
 class OptimizerHooks:
@@ -21,6 +23,8 @@ class OptimizerHooks:
         before_backward: called after each `zero_grad`.
         before_step: called before each `step`, after any clipping of gradients.
         after_step: called after each `step`.
+        allow_step: asked before each `step`, after any clipping of gradients; where it says no, the step is not taken
+            and nobody hears of it. Of several the one that came last is asked first, the others only where it agrees.
     """
 
     def __init__(
@@ -29,9 +33,11 @@ class OptimizerHooks:
         before_backward: Listener | None = None,
         before_step: Listener | None = None,
         after_step: Listener | None = None,
+        allow_step: Gate | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.before_backward = before_backward
+        self.allow_step = allow_step
         self.handles: list[Any] = []
         if before_step:
             self.handles.append(optimizer.register_step_pre_hook(lambda *_: before_step(optimizer)))
@@ -39,6 +45,8 @@ class OptimizerHooks:
             self.handles.append(optimizer.register_step_post_hook(lambda *_: after_step(optimizer)))
         if before_backward:
             _zero_grad_listeners(optimizer).append(before_backward)
+        if allow_step:
+            _step_gates(optimizer).insert(0, allow_step)
 
     def remove(self) -> None:
         """Stop listening; the optimiser is as it was before."""
@@ -49,6 +57,11 @@ class OptimizerHooks:
             listeners.remove(self.before_backward)
             if not listeners:
                 del vars(self.optimizer)["zero_grad"]
+        if self.allow_step:
+            gates = _step_gates(self.optimizer)
+            gates.remove(self.allow_step)
+            if not gates:
+                del vars(self.optimizer)["step"]
 
 
 class _ZeroGrad:
@@ -70,3 +83,22 @@ def _zero_grad_listeners(optimizer: torch.optim.Optimizer) -> list[Listener]:
     wrapped = vars(optimizer).setdefault("zero_grad", _ZeroGrad(optimizer))
     assert isinstance(wrapped, _ZeroGrad)
     return wrapped.listeners
+
+
+class _Step:
+    """An optimiser's `step` that is taken only where all gates agree."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.plain = optimizer.step
+        self.gates: list[Gate] = []
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.plain(*arguments) if all(gate(self.optimizer) for gate in self.gates) else None
+
+
+def _step_gates(optimizer: torch.optim.Optimizer) -> list[Gate]:
+    """The gates of an optimiser's wrapped `step`; wraps it first where it is not."""
+    wrapped = vars(optimizer).setdefault("step", _Step(optimizer))
+    assert isinstance(wrapped, _Step)
+    return wrapped.gates

@@ -166,6 +166,9 @@ class Intervention(Settings):
         """Whether it does nothing to networks that learn without the gradients of their optimiser (TRPO's actor)."""
         return self.uses("loss_term") or self.uses("before_backward") or self.uses("before_step")
 
+    def reshape(self, networks: list[Network], state: dict[str, Any]) -> None:
+        """Give new networks, those acted on, the form that they had when `state` was taken; most never change it."""
+
     def state_dict(self) -> dict[str, Any]:
         """What the intervention has to remember to go on exactly: tensors and plain values."""
         return {key: value.clone() if isinstance(value, Tensor) else value for key, value in self.state.items()}

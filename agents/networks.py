@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import gymnasium as gym
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
@@ -12,16 +12,20 @@ from stable_baselines3.common.preprocessing import is_image_space
 from agents.policies import STOCK, Architecture, variant
 from configs.settings import SettingError
 
+MOST_LAYERS = 100
+
 
 @dataclass
 class NetworkSettings(Architecture):
     """Base of all networks: fully connected layers, one body for the actor and one for the critic."""
 
-    hidden: tuple[Annotated[int, Gt(0)], ...] | None = None
+    hidden: tuple[Annotated[int, Gt(0), Le(16_384)], ...] | None = None
     """Widths of the hidden layers of actor and critic, such as 64,64; none: the agent's own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.hidden and len(self.hidden) > MOST_LAYERS:
+            raise SettingError(self, "hidden", f"must be at most {MOST_LAYERS} layers, not {len(self.hidden)}")
         odd = next((width for width in self.hidden or () if width * self.growth % self.expansion), None)
         if odd is not None:
             raise SettingError(

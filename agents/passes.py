@@ -9,10 +9,12 @@ only.
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from agents.hooks import OptimizerHooks
 from agents.layers import Network
 from agents.sb3 import penalties_reach
 
@@ -44,6 +46,7 @@ class TwoPasses:
         optimizers = list(dict.fromkeys(network.optimizer for network in networks if network.optimizer is not None))
         asking = [optimizer for optimizer in optimizers if isinstance(optimizer, Ascends)]
         self.optimizer: Any = asking[0] if asking else None
+        self._hooks: OptimizerHooks | None = None
         self._patched: list[tuple[Any, str]] = []
         self._first = False
         if asking and (len(optimizers) > 1 or not all(penalties_reach(model, network) for network in networks)):
@@ -56,7 +59,7 @@ class TwoPasses:
         """Called before the model trains."""
         if self.optimizer is None:
             return
-        self._patch(self.optimizer, "step", self._step(self.optimizer.step))
+        self._hooks = OptimizerHooks(self.optimizer, allow_step=self._is_second)
         if isinstance(self.model, OnPolicyAlgorithm):
             self._patch(self.model.rollout_buffer, "get", self._twice(self.model.rollout_buffer.get))
         elif isinstance(self.model, OffPolicyAlgorithm):
@@ -69,6 +72,9 @@ class TwoPasses:
         for owner, name in self._patched:
             vars(owner).pop(name, None)
         self._patched = []
+        if self._hooks:
+            self._hooks.remove()
+            self._hooks = None
         if self.optimizer is not None:
             self.optimizer.restore()
 
@@ -76,15 +82,13 @@ class TwoPasses:
         setattr(owner, name, function)
         self._patched.append((owner, name))
 
-    def _step(self, plain: Any) -> Any:
-        def step(*arguments: Any) -> Any:
-            if self._first:
-                self.optimizer.ascend()
-                return None
+    def _is_second(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Ascend after the first pass, which is no step; let the step be taken after the second."""
+        if self._first:
+            self.optimizer.ascend()
+        else:
             self.optimizer.restore()
-            return plain(*arguments)
-
-        return step
+        return not self._first
 
     def _twice(self, plain: Any) -> Any:
         def get(*arguments: Any, **named: Any) -> Iterator[Any]:

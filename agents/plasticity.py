@@ -255,14 +255,24 @@ class Plasticity(BaseCallback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave, once learning starts."""
+        """Go on from what `state_dict` gave: at once while learning goes on, otherwise once it starts.
+
+        In the middle of learning this comes before the agent's own weights are loaded: an intervention may have to give
+        its networks another form first.
+        """
         self._pending = state
+        if self._hooks:
+            for intervention, own in zip(self.interventions, state["interventions"], strict=True):
+                intervention.reshape([network for network in self.networks if intervention.acts_on(network)], own)
+            self._restore()
 
     def _restore(self) -> None:
         if self._pending is None:
             return
         state, self._pending = self._pending, None
-        self._counters = {**state["counters"], "gradient_steps": list(state["counters"]["gradient_steps"])}
+        steps = self._counters["gradient_steps"]
+        steps[:] = state["counters"]["gradient_steps"]  # the hooks count in this very list
+        self._counters = {**state["counters"], "gradient_steps": steps}
         self.task = state["task"]
         self._batch = Batch(*state["batch"]) if state["batch"] else None
         for index, generator_state in state["generators"].items():

@@ -43,7 +43,7 @@ def plasticity(reset: Names = None, regularizer: Names = None, seed: int = 0, ba
             for name in names:
                 flags |= from_mapping(blocks[name], ORIGIN, f"{group}.{name}.")
             inner = make_dataclass(group, [(name, CHOICES[group][name]) for name in names])
-            made: Any = build(make_dataclass("Callback", [(group, inner)]), flags, ORIGIN)
+            made: Any = build(make_dataclass("Callback", [(group, inner)]), flags)
             found += [getattr(getattr(made, group), name) for name in names]
     except UsageError as error:
         raise ValueError(str(error)) from None

@@ -6,12 +6,12 @@ back in the format of `--config`.
 """
 
 import keyword
+import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from annotated_types import Ge, Gt, Le
@@ -19,12 +19,13 @@ from annotated_types import Ge, Gt, Le
 from agents import AGENTS, NETWORKS, AgentSettings, NetworkSettings
 from configs import arms, files
 from configs.flags import Flags, build, canonical, from_command_line, from_mapping
+from configs.interval import Interval
 from configs.settings import SettingError, Settings, UsageError, did_you_mean
 from envs import Stepping
 from envs.changes import CHANGES
 from envs.compositions import OWN, Composition
 from envs.normalize import Normalization
-from envs.reading import scaled
+from envs.reading import scaled, times
 from envs.schedules import COMPOSITIONS, SCHEDULES
 from envs.tasks import Tasks
 from metrics import DEFAULT, METRICS, Metric
@@ -54,8 +55,15 @@ DEFAULTS = {
 }
 KINDS: dict[str, type[Any]] = {**SCHEDULES, **COMPOSITIONS}
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-UNRECORDED = ("scale", "run_dir", "preflight", "verify", "quiet")
+UNRECORDED = ("scale", "run_dir", "checkpoint_every", "restart", "preflight", "verify", "quiet")
 """Settings of where, how loudly and how carefully to run; `scale` is in the numbers that it scaled."""
+OnNonfinite = Literal["stop", "skip", "warn"]
+LONGEST_NAME = 200
+"""Bytes of a folder's name; 255 are the most that file systems take, and what is moved aside gets a longer name."""
+MOST_TASKS = 1_000_000
+"""Of a run. More would fill the memory before it begins."""
+SOME_TASKS = 1000
+"""How many are looked at to know how long tasks are."""
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
@@ -95,8 +103,19 @@ class Run(Settings):
     histograms: bool = False
     """Histograms of all layers' weights and activations in TensorBoard, as often as costly metrics."""
 
+    on_nonfinite: OnNonfinite = "stop"
+    """What to do about gradients, observations or rewards that are infinite or no numbers: stop the run, skip the
+    update, or only warn."""
+
     run_dir: Path | None = None
     """Directory of the run; none: runs/ and a name made from the configuration."""
+
+    checkpoint_every: str = "1min"
+    """How often the whole run is saved, to go on from there after whatever ends it: every 10000 steps, 30s, 5min, 2h,
+    or never. It costs well under a hundredth of the time."""
+
+    restart: bool = False
+    """Begin anew where an unfinished run could be taken up; that one is kept beside."""
 
     stepping: Stepping = "auto"
     """How parallel environments are stepped: in turn (dummy), each in a process of its own (subproc), or all at once by
@@ -118,6 +137,25 @@ class Run(Settings):
             raise SettingError(
                 self, "device", f"must be auto, cpu, cuda, cuda:<number> or mps, not {self.device!r}{hint}"
             )
+        try:
+            Interval.parse(self.checkpoint_every)
+        except ValueError as error:
+            raise SettingError(self, "checkpoint_every", str(error)) from error
+        if self.run_dir is not None:
+            self.run_dir = self._folder(self.run_dir)
+
+    def _folder(self, path: Path) -> Path:
+        """A path that a directory can have, `~` written out."""
+        try:
+            path = path.expanduser()
+            longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+        except (RuntimeError, UnicodeEncodeError) as error:
+            raise SettingError(self, "run_dir", f"cannot be {str(path)!r} ({error})") from error
+        if "\0" in str(path):
+            raise SettingError(self, "run_dir", f"must be without the character NUL, not {str(path)!r}")
+        if longest > LONGEST_NAME:
+            raise SettingError(self, "run_dir", f"must have names of at most {LONGEST_NAME} bytes, not of {longest}")
+        return path
 
 
 @dataclass
@@ -217,7 +255,7 @@ class Choice:
     benchmark: str
 
 
-def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
+def parse(arguments: Sequence[str]) -> Config:
     """Read a command line.
 
     Raises:
@@ -225,12 +263,13 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
     """
     choice = choose(from_command_line(arguments))
     kind = make_dataclass("Configuration", list(choice.groups.items()), bases=(Run,), kw_only=True)
-    parsed: Any = build(kind, choice.flags, program, also=(*ONE, *SEVERAL, "normalize", "config", "help"))
+    parsed: Any = build(kind, choice.flags, also=(*ONE, *SEVERAL, "normalize", "config", "help"))
     run = Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)})
     try:
         tasks = choice.plan.tasks(parsed.schedule, run.seed)
     except ValueError as error:
         raise UsageError(f"--schedule {choice.names['schedule'][0]}: {str(error).rstrip('.')}.") from error
+    _check_amount(tasks, run.steps)
     return Config(
         run=run,
         agent=parsed.agent,
@@ -247,6 +286,23 @@ def parse(arguments: Sequence[str], program: str = "train.py") -> Config:
     )
 
 
+def _check_amount(tasks: Tasks, steps: int) -> None:
+    """Refuse a run of so many tasks that their beginnings could not be listed."""
+    if isinstance(tasks, Composition):
+        longest = max([steps, *getattr(tasks.schedule, "lengths", ())])
+        for part in tasks.parts.values():
+            _check_amount(part, longest)
+    try:
+        amount = SOME_TASKS * steps / tasks.start(SOME_TASKS)
+    except ValueError:  # the schedule has fewer
+        return
+    if amount > MOST_TASKS:
+        raise UsageError(
+            f"{steps:,} steps are about {amount:,.0f} tasks of this schedule, and {MOST_TASKS:,} are the most; "
+            "choose fewer steps or longer tasks."
+        )
+
+
 def choose(flags: Flags) -> Choice:
     """The first stage: take the names out of the flags, read the files they mean, and make the groups they name."""
     asked = {group: flags.pop(group)[0] for group in (*ONE, *SEVERAL) if group in flags}
@@ -256,13 +312,15 @@ def choose(flags: Flags) -> Choice:
     path = None if benchmark is None else files.find("benchmarks", benchmark, "--config")
     tree, origin = (files.read(path), path.name) if path else ({}, "")
     scale = _scale(flags, tree)
-    if isinstance(tree.get("steps"), int):
-        tree["steps"] = max(1, round(tree["steps"] * scale))
-    title = str(tree.pop("benchmark", path.stem if path else ""))
+    if "steps" in tree:
+        tree["steps"] = times(tree["steps"], scale)
+    title = _title(tree.pop("benchmark", path.stem if path else ""), origin)
     if isinstance(tree.get("normalize"), str):
         tree["normalize"] = {"policy": tree["normalize"]}
-    with suppress(TypeError, AttributeError):  # no settings, or no numbers: refused later
-        tree["normalize"] = _shrunk(tree.get("normalize") or {}, scale)
+    if not tree.get("normalize"):  # nothing, or `off`, which YAML reads as false
+        tree.pop("normalize", None)
+    elif isinstance(tree["normalize"], dict):
+        tree["normalize"] = scaled(tree["normalize"], scale)
     if "normalize" in flags:
         flags["normalize.policy"] = flags.pop("normalize")
     blocks = {group: read_block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}
@@ -390,8 +448,11 @@ def _scale(flags: Flags, tree: dict[str, Any]) -> float:
     return scale if 0 < scale < float("inf") else 1.0
 
 
-def _shrunk(tree: dict[str, Any], scale: float) -> dict[str, Any]:
-    return tree if scale == 1 else scaled(tree, scale)
+def _title(name: Any, origin: str) -> str:
+    """The benchmark's name, which is a folder's as well."""
+    if not isinstance(name, str) or "/" in name or not name.isprintable() or name in (".", "..") or len(name) > 100:
+        raise UsageError(f"{origin}: benchmark must be a short name without slashes, not {name!r}.")
+    return name
 
 
 def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, scale: float) -> tuple[Plan, str]:
@@ -406,9 +467,7 @@ def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, sc
     else:
         file = files.find("schedules", name, "--schedule")
         content, origin = files.merged(files.read(file), own or {}), file.name
-    with suppress(TypeError):  # no number where one has to be: it is refused with all other settings
-        content = _shrunk(content, scale)
-    return _plan(content, origin, list(KINDS)), origin
+    return _plan(scaled(content, scale), origin, list(KINDS)), origin
 
 
 def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:

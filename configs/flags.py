@@ -1,19 +1,16 @@
 """Flags: the settings of a dataclass as `--group.name value`, one validator for the command line and for YAML.
 
-Both are first turned into flags; types, ranges and nearest names are then checked here and by tyro alike, whichever
-they came from.
+Both are first turned into flags; types, ranges and nearest names are then checked here, whichever they came from. tyro
+shows the help.
 """
 
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, fields, is_dataclass, make_dataclass
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
+from configs import values as reading
 from configs.settings import SettingError, UsageError, closest, did_you_mean
 
 T = TypeVar("T")
@@ -71,33 +68,46 @@ def leaves(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, type[A
             yield name, hint, kind
 
 
-def build(kind: type[T], flags: Flags, program: str, also: Sequence[str] = ()) -> T:
+def build(kind: type[T], flags: Flags, also: Sequence[str] = ()) -> T:
     """Make a dataclass from flags.
 
     Args:
         kind: the dataclass.
         flags: its settings.
-        program: the name of the command.
         also: flags that have been taken out before; an unknown one may be a misspelling of them.
 
     Raises:
         UsageError: an unknown flag, a value of the wrong type or out of range; one sentence with the nearest name.
     """
     known = {name: hint for name, hint, _ in leaves(kind)}
-    arguments: list[str] = []
+    found: dict[str, Any] = {}
     for name, (values, origin) in _without_negations(flags, known).items():
         if name not in known:
             options = known if origin else [*also, *known]
             near = nearest(name, options)
             hint = f"; did you mean '{near.replace('-', '_') if origin else f'--{near}'}'?" if near else "."
             raise UsageError(f"{_spelled(name, origin)} is not a setting here{hint}")
-        arguments += _arguments(name, values, known[name], origin)
+        found[name] = _value(name, values, known[name], origin)
+    return _made(kind, found, flags)
 
-    def explain(event: Any) -> None:
-        raise _sentence(event, flags, kind)
 
-    with tyro._errors.on_parse_error(explain):
-        return tyro.cli(kind, args=arguments, prog=program)
+def _made(kind: type[T], found: Mapping[str, Any], flags: Flags, prefix: str = "") -> T:
+    """A dataclass, and those nested in it, of the values that were found for it."""
+    hints, settings = get_type_hints(kind), {}
+    for entry in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
+        hint, name = hints[entry.name], f"{prefix}{canonical(entry.name)}"
+        if isinstance(hint, type) and is_dataclass(hint):
+            settings[entry.name] = _made(hint, found, flags, f"{name}.")
+        elif name in found:
+            settings[entry.name] = found[name]
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise UsageError(f"--{name} is missing; it has no default.")
+    try:
+        return kind(**settings)
+    except SettingError as error:
+        name = f"{prefix}{canonical(error.name)}"
+        origin = flags[name][1] if name in flags else ""
+        raise UsageError(f"{_spelled(name, origin)} {error.problem}{_stop(error.problem)}") from error
 
 
 def show_help(kind: type[Any], program: str, description: str) -> None:
@@ -135,60 +145,20 @@ def _without_negations(flags: Flags, known: Mapping[str, Any]) -> Flags:
     return plain
 
 
-def _arguments(name: str, values: list[str], hint: Any, origin: str) -> list[str]:
-    """One flag as tyro wants it, after the numbers and lists that it would not read."""
-    if hint is bool:
-        word = values[0].lower() if values else "true"
-        if len(values) > 1 or word not in ("true", "false"):
-            raise UsageError(f"{_spelled(name, origin)} must be true or false, not {' '.join(values)!r}.")
-        head, _, last = name.rpartition(".")
-        return [f"--{name}" if word == "true" else f"--{head}.no-{last}" if head else f"--no-{last}"]
-    if _is_list(hint) and len(values) == 1:
-        values = [item for item in re.split(r"[,\s]+", values[0].strip("()[] ")) if item]
-    elif not _is_list(hint) and len(values) != 1:
+def _value(name: str, values: list[str], hint: Any, origin: str) -> Any:
+    """What a flag says."""
+    where = _spelled(name, origin)
+    if hint is bool and not values:
+        return True
+    if not reading.is_list(hint) and len(values) != 1:
         given = f"got {len(values)}: {' '.join(values)}" if values else "got none"
-        raise UsageError(f"{_spelled(name, origin)} takes one value, {given}.")
-    if _may_be_none(hint) and values and values[0].lower() in ("none", "null"):
-        values = ["None"]
-    elif bool in _parts(hint):  # tyro knows them only as Python writes them
-        values = [value.capitalize() if value.lower() in ("true", "false") else value for value in values]
-    return [f"--{name}", *(_whole(value) if _counts(hint) else value for value in values)]
-
-
-def _whole(value: str) -> str:
-    """`1e6` and `2048.0` as whole numbers, as people write them for counts; anything else as it is."""
-    if value.lstrip("+-").isdigit():
-        return value
+        raise UsageError(f"{where} takes one value, {given}.")
     try:
-        number = float(value)
+        return reading.read(hint, reading.split(values[0]) if len(values) == 1 and reading.is_list(hint) else values)
     except ValueError:
-        return value
-    return str(int(number)) if number.is_integer() else value
-
-
-def _parts(hint: Any) -> Iterator[Any]:
-    """The plain types inside unions, tuples and annotations."""
-    if get_origin(hint) is Annotated:
-        yield from _parts(get_args(hint)[0])
-    elif get_origin(hint) in (Union, UnionType, tuple):
-        for part in get_args(hint):
-            yield from _parts(part)
-    else:
-        yield hint
-
-
-def _counts(hint: Any) -> bool:
-    return int in _parts(hint)
-
-
-def _may_be_none(hint: Any) -> bool:
-    return NoneType in _parts(hint)
-
-
-def _is_list(hint: Any) -> bool:
-    if get_origin(hint) in (Union, UnionType, Annotated):
-        return any(_is_list(part) for part in get_args(hint))
-    return get_origin(hint) is tuple
+        value = " ".join(values)
+        near = did_you_mean(value, get_args(hint)) if get_origin(hint) is Literal else ""
+        raise UsageError(f"{where} must be {reading.words(hint)}, not {value!r}{near or '.'}") from None
 
 
 def _spelled(name: str, origin: str) -> str:
@@ -219,54 +189,5 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return f"{groups}{found}" if found else None
 
 
-def _sentence(event: Any, flags: Flags, kind: type[Any]) -> UsageError:
-    """One sentence for what tyro would print in a box."""
-    cause = sys.exc_info()[1]
-    while cause is not None and not isinstance(cause, SettingError):
-        cause = cause.__context__
-    if isinstance(cause, SettingError):
-        owned = (flag for flag, _, owner in leaves(kind) if isinstance(cause.owner, owner))
-        prefix = next((flag.rpartition(".")[0] for flag in owned), "")
-        name = canonical(f"{prefix}.{cause.name}".lstrip("."))
-        return UsageError(f"{_spelled(name, _origin(flags, name))} {cause.problem}{_stop(cause.problem)}")
-    if missing := getattr(event, "missing_arguments", None):
-        return UsageError(f"--{_flag(missing[0].arg)} is missing; it has no default.")
-    argument = getattr(event, "argument", None)
-    if argument is None:
-        return UsageError(str(getattr(event, "message", event)))
-    name = _flag(argument)
-    hint = next((hint for flag, hint, _ in leaves(kind) if flag == name), str)
-    value = " ".join(flags.get(name, ([], ""))[0])
-    near = did_you_mean(value, get_args(hint)) if get_origin(hint) is Literal else ""
-    return UsageError(f"{_spelled(name, _origin(flags, name))} must be {_words(hint)}, not {value!r}{near or '.'}")
-
-
-def _flag(argument: Any) -> str:
-    """The name of one of tyro's arguments."""
-    names: Sequence[str] = argument.lowered.name_or_flags
-    return next(name for name in names if name.startswith("--"))[2:]
-
-
-def _origin(flags: Flags, name: str) -> str:
-    return flags[name][1] if name in flags else ""
-
-
 def _stop(sentence: str) -> str:
     return "" if sentence.endswith(("?", ".")) else "."
-
-
-def _words(hint: Any) -> str:
-    """A type in words."""
-    if get_origin(hint) is Annotated:
-        return _words(get_args(hint)[0])
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    if get_origin(hint) is tuple:
-        return f"a list, each item {_words(get_args(hint)[0])}"
-    if get_origin(hint) in (Union, UnionType):
-        # "none" first: "a list, each item a number or none" would be read otherwise.
-        return " or ".join(
-            dict.fromkeys(_words(part) for part in sorted(get_args(hint), key=lambda p: p is not NoneType))
-        )
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "none"}
-    return names.get(hint, "a path" if hint is Path else str(hint))

@@ -19,6 +19,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le, Lt
 
+LARGEST_WHOLE = 2**63
+"""Whole numbers beyond this, either way, fit no array and no counter."""
+LARGEST = 1e30
+"""Numbers beyond this, either way, would soon be infinite in single precision."""
+LONGEST = 2000
+"""Characters of a sentence; of a longer one, as with a value of many megabytes, the middle is left out."""
+
 BOUNDS: dict[type, tuple[str, str]] = {
     Ge: ("ge", "at least"),
     Gt: ("gt", "above"),
@@ -79,13 +86,24 @@ def find_problem(hint: Any, value: Any) -> str | None:
         return f"must be true or false, not {value!r}"
     if hint is int and (not isinstance(value, int) or isinstance(value, bool)):
         return f"must be a whole number, not {value!r}"
+    if hint is int and abs(value) > LARGEST_WHOLE:
+        return f"must be a whole number of at most {LARGEST_WHOLE}, not {_shown(value)}"
     if hint is float and (not isinstance(value, (int, float)) or isinstance(value, bool)):
         return f"must be a number, not {value!r}"
-    if hint is float and not math.isfinite(value):
-        return f"must be a finite number, not {value!r}"
+    if hint is float and not abs(value) < math.inf:
+        return f"must be a finite number, not {_shown(value)}"
+    if hint is float and abs(value) > LARGEST:
+        return f"must be a number of at most {LARGEST:g}, not {_shown(value)}"
     if hint is str and not isinstance(value, str):
         return f"must be a text, not {value!r}"
     return None
+
+
+def _shown(value: float) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python writes out no more than some thousand digits
+        return "one of thousands of digits"
 
 
 def _out_of_bounds(bounds: Iterable[Any], value: Any) -> str | None:
@@ -116,4 +134,18 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; the message is one sentence that says why and what can."""
+    """What the user asked for cannot be done; the message is one sentence that says why and what can.
+
+    It is one line of printable text, whatever the value that it quotes.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(one_line(sentence))
+
+
+def one_line(text: str) -> str:
+    """Text on one line, with characters that cannot be seen or that steer a terminal written as escapes."""
+    text = " ".join(text.split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

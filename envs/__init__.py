@@ -112,9 +112,10 @@ def make_env(
     env: gym.Env[Any, Any] = NonStationary(make_plain_env(env_id, env_kwargs), tasks, stride, start)
     if not monitor:
         return env
-    from stable_baselines3.common.monitor import Monitor
+    from envs.monitor import Monitor
+    from envs.snapshots.replay import Replay, needs_replay
 
-    return Monitor(env)
+    return Monitor(Replay(env) if needs_replay(env) else env)
 
 
 def make_vec_env(
@@ -145,7 +146,9 @@ def make_vec_env(
         ValueError: as `make_env`; also with subprocesses it is raised here, and not somewhere in theirs. Or the batch
             is asked for and does not know the environment.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from envs.processes import Processes
 
     make = functools.partial(
         make_env, env_id, tasks, stride=n_envs, start=start, monitor=monitor, env_kwargs=env_kwargs
@@ -163,7 +166,7 @@ def make_vec_env(
         vec_env = BatchMujoco([make] * n_envs)
     elif stepping == "subproc":
         make().close()
-        vec_env = SubprocVecEnv([make] * n_envs)
+        vec_env = Processes([make] * n_envs)
     else:
         vec_env = DummyVecEnv([make] * n_envs)
     vec_env.seed(seed)

@@ -29,7 +29,6 @@ import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv, expand_model_path
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -37,6 +36,7 @@ from configs.settings import did_you_mean
 from envs import split_id
 from envs.changes.base import Change
 from envs.course import Course
+from envs.monitor import Monitor
 from envs.nonstationary import NonStationary
 from envs.robots import ROBOTS, Array
 from envs.tasks import Tasks
@@ -201,6 +201,25 @@ class BatchMujoco(DummyVecEnv):
                 if self._moved(row):
                     self._push(row)
             self._changed.update(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept beside the rows: the simulations, and what a step needs of the one before."""
+        return {
+            "state": self._state.copy(),
+            "before": self._before.copy(),
+            "behind": list(self._behind),
+            "changed": sorted(self._changed),
+            "robot": self._robot.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the rows must have been brought there before."""
+        self._read_models()
+        np.copyto(self._state, state["state"])
+        np.copyto(self._before, state["before"])
+        self._behind = list(state["behind"])
+        self._robot.load_state_dict(state["robot"])
+        self._changed.update(state["changed"])
 
     def _act(self) -> Array | list[Array]:
         """Write the actions into the batch, and return them as changes of actions have made them.
@@ -368,7 +387,7 @@ def _layer(env: gym.Env[Any, Any], kind: type[Any]) -> Any:
     return None
 
 
-def _report(monitor: Monitor[Any, Any], reward: SupportsFloat, done: bool, info: dict[str, Any]) -> None:
+def _report(monitor: Monitor, reward: SupportsFloat, done: bool, info: dict[str, Any]) -> None:
     """Have a monitor count a step, and report the episode where this is its last, as its own `step` does."""
     monitor.rewards.append(float(reward))
     monitor.total_steps += 1

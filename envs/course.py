@@ -199,8 +199,14 @@ class Course:
 
     def _apply(self) -> None:
         """Make the values of the clock's step so."""
+        self.put(self.tasks.values(self._clock) if self._held is None else self._held)
+        task = self.tasks.task(self._clock)
+        if task != self._task:
+            self._enter(task)
+
+    def put(self, values: dict[str, Any]) -> None:
+        """Make these values so at once, without a switch."""
         changes = self.tasks.changes
-        values = self.tasks.values(self._clock) if self._held is None else self._held
         new = [label for label, value in values.items() if value != self.values[label]]
         # What goes back to the original first: another change may write to the same place from now on.
         for label in sorted(new, key=lambda label: not changes[label].is_original(values[label])):
@@ -209,9 +215,6 @@ class Course:
         if new:
             self._context = None
             self.applied()
-        task = self.tasks.task(self._clock)
-        if task != self._task:
-            self._enter(task)
 
     def _enter(self, task: int) -> None:
         """Note that the environment is in another task now, and since when."""

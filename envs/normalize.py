@@ -107,8 +107,8 @@ class Cumulative(RunningMeanStd):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self.mean = np.array(state["mean"], np.float64)
-        self.var = np.array(state["var"], np.float64)
+        self.mean = _as_computed(state["mean"])
+        self.var = _as_computed(state["var"])
         self.count = float(state["count"])
 
 
@@ -181,8 +181,8 @@ class Renewed(Cumulative):
         self.gathered = None
         if "gathered_count" in state:
             self.gathered = RunningMeanStd(shape=self.mean.shape)
-            self.gathered.mean = np.array(state["gathered_mean"], np.float64)
-            self.gathered.var = np.array(state["gathered_var"], np.float64)
+            self.gathered.mean = _as_computed(state["gathered_mean"])
+            self.gathered.var = _as_computed(state["gathered_var"])
             self.gathered.count = float(state["gathered_count"])
 
 
@@ -429,6 +429,12 @@ def _read(path: str | Path) -> State:
     if "policy" not in state:
         raise ValueError(f"{path} holds no statistics of a normalisation")
     return state
+
+
+def _as_computed(numbers: Any) -> NDArray[Any]:
+    """A copy of an array, or of the scalar that NumPy's arithmetic makes of a single number."""
+    copied: NDArray[Any] = np.array(numbers, np.float64)[()]
+    return copied
 
 
 def _keys(space: spaces.Space[Any]) -> list[str] | None:

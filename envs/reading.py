@@ -10,6 +10,9 @@ from envs.compositions import Composition
 from envs.schedules import COMPOSITIONS, SCHEDULES, STEP_SETTINGS
 from envs.tasks import Tasks
 
+MOST_STEPS = 2**63
+"""Numbers of steps from here on are too large for any run."""
+
 
 def read_tasks(tree: Mapping[str, Any], seed: int = 0) -> Tasks:
     """Tasks from the plain settings that a schedule file holds.
@@ -53,10 +56,16 @@ def scaled(tree: Mapping[str, Any], factor: float) -> dict[str, Any]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
             found[name] = scaled(value, factor)
-        elif name in STEP_SETTINGS and value is not None:
+        elif name in STEP_SETTINGS:
             many = isinstance(value, (list, tuple))
-            steps = [max(1, round(number * factor)) for number in (value if many else [value])]
-            found[name] = steps if many else steps[0]
+            found[name] = [times(steps, factor) for steps in value] if many else times(value, factor)
         else:
             found[name] = value
     return found
+
+
+def times(steps: Any, factor: float) -> Any:
+    """A number of steps times `factor`; whatever is no such number stays as it is, and is refused where it is used."""
+    if factor == 1 or isinstance(steps, bool) or not isinstance(steps, (int, float)) or not 1 <= steps < MOST_STEPS:
+        return steps
+    return max(1, round(steps * factor))

@@ -4,7 +4,7 @@ The operations are those of Gymnasium's own code, in its order, so that all numb
 `envs.batch_mujoco` steps the physics.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -74,6 +74,14 @@ class Robot:
     def load(self, row: int) -> None:
         """Note what a step needs of a row's simulation, which now is what the row's own `MjData` is."""
         self.at[row] = self.qpos[row, : self.axes]
+
+    def state_dict(self) -> dict[str, Array]:
+        """What is remembered from one step to the next, beside the simulations."""
+        return {"at": self.at.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.at = np.array(state["at"])
 
     def control_costs(self, actions: Array | list[Array]) -> Array:
         """Costs of the rows' actions, in the precision that the actions have."""
@@ -330,6 +338,15 @@ class Humanoid(Feeler):
         """Note where the bodies are."""
         self.bodies[row] = self.envs[row].data.xipos
         self.at[row] = mass_center(*self.masses[row])  # type: ignore[no-untyped-call]
+
+    def state_dict(self) -> dict[str, Array]:
+        """Where the bodies and their centres are: if masses change before the next step, the centres do."""
+        return super().state_dict() | {"bodies": self.bodies.copy()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Go on from what `state_dict` gave."""
+        super().load_state_dict(state)
+        np.copyto(self.bodies, state["bodies"])
 
     def place(self) -> Array:
         """The centres of the masses."""

@@ -91,6 +91,8 @@ class EnvSequence(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     Environments go by the name that `name_of` gives them; `aliases` has it for every text that names one of them.
 
+    `started` holds the names of those that were reset at least once.
+
     `unwrapped`, `render` and `metadata` are the current environment's, time limits each one's own; `spec` is the first
     one's. Wrappers that the first one came in are around it alone.
 
@@ -125,6 +127,7 @@ class EnvSequence(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self.action_space = _join(1, self._spaces, pad)
         self._seed: int | None = None
         self._unseeded: set[str] = set()
+        self.started: set[str] = set()
         # Gymnasium keeps the first answer: it must not depend on which environment is current by then.
         _ = self.spec
         self.select(self.own)
@@ -161,6 +164,7 @@ class EnvSequence(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             seed = self._seed
             self._unseeded.remove(self.current)
         observation, info = self.env.reset(seed=seed, options=options)
+        self.started.add(self.current)
         self._must_reset = False
         return observation if self._fit_observation is None else self._fit_observation(observation), info
 

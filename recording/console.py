@@ -55,6 +55,12 @@ class ProgressBar(BaseCallback):
         self.row = self.bar.add_task("", total=self.total, speed=0.0, now="")
         self.bar.start()
 
+    def resume(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Go on from a step of the run: show the tasks that were finished before, and measure the speed from here."""
+        for row in rows:
+            self.table.add(row)
+        self._began, self._first = time.monotonic(), step
+
     def _on_step(self) -> bool:
         now = time.monotonic()
         if now - self._drawn >= REFRESH_SECONDS:

@@ -5,10 +5,15 @@ versions.json  versions of Python, of every package that matters, and of the sys
 status.json    running, finished, interrupted or failed, and how far it came
 events.jsonl   every switch and every reset, a line each
 tasks.csv      a row for each task
+episodes.csv   a row for each episode
+metrics.jsonl  what was measured, a line each time; probe.npz holds the observations that it was measured on
 model.zip      the SB3 model at the end
 *.csv, *.json  also the tables that tasks were read from
 normalizer.npz what observations were normalised by, where they were
 events.out.*   TensorBoard
+checkpoints/   the whole run as it was some time ago, while it is unfinished
+error.txt      what went wrong, where something did
+run.lock       held by the process that writes here
 """
 
 import csv
@@ -19,15 +24,19 @@ import platform
 import re
 import shutil
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from configs import files
-from configs.command_line import Config
+from configs.command_line import Config, parse
 from configs.settings import UsageError
 
 RUNS = Path("runs")
+LOCK = "run.lock"
+EVENT_FILES = "events.out.tfevents.*"
 PACKAGES = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mujoco", "numpy", "tensorboard", "tyro")
 State = Literal["running", "finished", "interrupted", "failed"]
 
@@ -91,6 +100,21 @@ class RunDirectory:
         """The resolved configuration."""
         return self.path / "config.yaml"
 
+    @property
+    def checkpoints(self) -> Path:
+        """What an unfinished run goes on from."""
+        return self.path / "checkpoints"
+
+    @property
+    def errors(self) -> Path:
+        """What went wrong, for whoever looks for the reason."""
+        return self.path / "error.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that writes here."""
+        return self.path / LOCK
+
     def status(self) -> dict[str, Any]:
         """How the run stood last; empty where no run has been, state `failed` where the file says nothing."""
         path = self.path / "status.json"
@@ -119,13 +143,52 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             return "is a file, not a directory"
         status = self.status()
-        if self.path.exists() and not status and any(self.path.iterdir()):
+        if self.path.exists() and not status and any(path.name != LOCK for path in self.path.iterdir()):
             return "holds something else than a run; name a new or an empty directory"
         if status.get("state") == "finished" and files.read(self.config) != config.as_dict():
             return "holds a finished run of another configuration; name another directory"
-        if status.get("state") == "running" and _is_alive(status):
-            return f"is being written by process {status['process']}; wait for it or end it"
         return None
+
+    def is_unfinished(self, config: Config) -> bool:
+        """Whether an unfinished run of this very configuration is here."""
+        if self.state() in (None, "finished") or not self.config.is_file():
+            return False
+        with suppress(UsageError):  # an older release's file may lack settings, which then have their defaults
+            return config.as_dict() in (files.read(self.config), parse(["--config", str(self.config)]).as_dict())
+        return False
+
+    def rewind(self, lengths: Mapping[str, int]) -> list[str]:
+        """Cut every file to the length that it had at a checkpoint; later event files go.
+
+        Args:
+            lengths: bytes by name of file.
+
+        Returns:
+            Sentences about what is missing and can be done without.
+
+        Raises:
+            UsageError: the run cannot go on, since what it had recorded is no longer there.
+        """
+        own, notes = {path.name for path in (self.tasks, self.episodes, self.events, self.measurements)}, []
+        for path in self.path.glob(EVENT_FILES):
+            if path.name not in lengths:
+                path.unlink()
+        for name, length in lengths.items():
+            path = self.path / name
+            if name not in own and not re.fullmatch(r"events\.out\.tfevents\.[^/]+", name):
+                raise UsageError(f"{self.checkpoints} names the file {name!r}, which no run has.")
+            found = path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+            if found >= length:
+                if found > length:
+                    os.truncate(path, length)
+            elif path.match(EVENT_FILES):
+                notes.append(f"{path} is gone or shorter than it was: its TensorBoard curves begin later.")
+            else:
+                raise UsageError(
+                    f"{path} has {found:,} bytes, but {length:,} when the run was last saved, so that it cannot go on; "
+                    "--restart begins it anew."
+                )
+        return notes
 
     def read_tasks(self) -> list[dict[str, Any]]:
         """The rows of `tasks.csv`, numbers as numbers; empty where no task has been finished."""
@@ -140,10 +203,17 @@ class RunDirectory:
         status["host"] = platform.node()
         write_atomically(self.path / "status.json", json.dumps(status))
 
+    def make(self) -> None:
+        """Make the directory, empty where there is none, so that it can be locked; a UsageError where that fails."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--run-dir {self.path} cannot be written to ({error.strerror}).") from error
+
     def create(self, config: Config, command: str = "") -> Path | None:
         """Make the directory with the configuration, the versions and the command in it.
 
-        An earlier, unfinished run in its place is moved aside, never lost.
+        An earlier, unfinished run in its place is moved aside, never lost, if it has recorded anything.
 
         Returns:
             Where the earlier run is now, if there was one.
@@ -153,8 +223,8 @@ class RunDirectory:
         """
         self.check(config)
         try:
-            moved = self._move_aside() if self.status() else None
-            self.path.mkdir(parents=True, exist_ok=True)
+            moved = self._move_aside() if self.status() and self.episodes.exists() else None
+            self.make()
             self.set_status("running", 0)
             files.write(self.config, config.as_dict(), "Everything this run depends on; train.py --config repeats it.")
             for table in config.tasks.files():
@@ -168,7 +238,11 @@ class RunDirectory:
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
             number += 1
-        return self.path.rename(aside)
+        aside.mkdir()
+        for path in sorted(self.path.iterdir()):
+            if path.name != LOCK:  # whoever moves it holds the lock, which stays
+                path.rename(aside / path.name)
+        return aside
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -176,20 +250,6 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     temporary.replace(path)
-
-
-def _is_alive(status: dict[str, Any]) -> bool:
-    """Whether the process that last wrote a status is another one of this machine, still there."""
-    process = status.get("process")
-    if not isinstance(process, int) or status.get("host") != platform.node() or process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
 
 
 def versions() -> dict[str, str]:

@@ -181,6 +181,27 @@ class Measurer:
         self._batch, self._before = None, None
         return values
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered between two rollouts: the probe batch, steps seen since the last measurement.
+
+        The networks' first weights are left out: whoever goes on has made them anew.
+        """
+        return {
+            "probe": None if self.probe is None else vars(self.probe),
+            "steps": {
+                network: {name: list(values) for name, values in own.items()} for network, own in self._steps.items()
+            },
+            "counts": [tap.count for tap in self.taps],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, once the networks have the form that they had then."""
+        self.read_networks()
+        self.probe = None if state["probe"] is None else Batch(**state["probe"])
+        self._steps = state["steps"]
+        for tap, count in zip(self.taps, state["counts"], strict=True):
+            tap.count = count
+
     def columns(self) -> list[str]:
         """All values of whole networks that may be measured, `<network>/<name>`, those at a switch `switch/…`."""
         chosen = [(network, metric) for network in self.networks for metric in self.metrics.values()]

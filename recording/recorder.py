@@ -7,9 +7,11 @@ numbers from nowhere but generators of its own, so that recording leaves the run
 import csv
 import json
 import math
+import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,6 +24,9 @@ from recording.tensorboard import Curves
 
 Measures = dict[str, dict[str, float]]
 """For each network its values by name."""
+
+COUNTERS = ("task", "_measured", "_measured_costly", "_measured_switch")
+"""What the recorder remembers in a number each."""
 
 EPISODE = ("step", "task", "return", "length", "cut_short")
 """Columns of `episodes.csv`."""
@@ -120,7 +125,8 @@ class Recorder(BaseCallback):
         self._measured = 0
         self._measured_costly = 0
         self._measured_switch = -costly_every
-        self._files: list[TextIO] = []
+        self._next_tasks: list[int] = [0]
+        self._files: dict[str, TextIO] = {}
         measurer.listen = self._on_measurement
         plasticity.listeners.append(self._on_event)
 
@@ -134,13 +140,54 @@ class Recorder(BaseCallback):
         self.measurer.start(self.model)
         self.curves.start(self.logger, self.measurer)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered between two rollouts, and how long each file is, all of it on the disk."""
+        return {
+            **{name: getattr(self, name) for name in COUNTERS},
+            "new_resets": dict(self.new_resets),
+            "returns": {task: list(found.returns) for task, found in self._returns.items()},
+            "resets": {task: dict(found) for task, found in self._resets.items()},
+            "at_switch": {task: dict(found) for task, found in self._at_switch.items()},
+            "starts": dict(self._starts),
+            "next_tasks": list(self._next_tasks),
+            "measurer": self.measurer.state_dict(),
+            "curves": self.curves.state_dict(),
+            "lengths": self._lengths() | self.curves.lengths(),
+        }
+
+    def paths(self) -> list[Path]:
+        """The files that are being written."""
+        return [self.directory.path / name for name in self._files]
+
+    def _lengths(self) -> dict[str, int]:
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        return {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, once the interventions and the agent have; the files are as long again."""
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.new_resets = Counter(state["new_resets"])
+        for task, returns in state["returns"].items():
+            for earned in returns:
+                self._returns[task].add(earned)
+        self._resets.update({task: Counter(found) for task, found in state["resets"].items()})
+        self._at_switch, self._starts = dict(state["at_switch"]), dict(state["starts"])
+        self._next_tasks = list(state["next_tasks"])
+        self.measurer.load_state_dict(state["measurer"])
+        self.curves.load_state_dict(state["curves"])
+
     def _open(self, path: Any, buffering: int = -1) -> TextIO:
         file: TextIO = path.open("a", buffering=buffering, newline="")
-        self._files.append(file)
+        self._files[path.name] = file
         return file
 
     def _on_step(self) -> bool:
-        for index, info in enumerate(self.locals["infos"]):
+        infos = self.locals["infos"]
+        self._next_tasks = [info.get("next_task", 0) for info in infos]
+        for index, info in enumerate(infos):
             task = info.get("task", 0)
             self._starts.setdefault(task, self.num_timesteps - self.training_env.num_envs)
             if "switch" in info:
@@ -188,14 +235,13 @@ class Recorder(BaseCallback):
     def close(self) -> None:
         """Stop measuring and close the files; also after an interrupted run."""
         self.measurer.close()
-        for file in self._files:
+        for file in self._files.values():
             file.close()
-        self._files = []
+        self._files = {}
 
     def _task_now(self) -> int:
         """The task of the next step; the earliest, where environments wait for a reset of their own to enter it."""
-        infos: list[dict[str, int]] = self.locals.get("infos") or [{}]
-        return min(info.get("next_task", 0) for info in infos)
+        return min(self._next_tasks)
 
     def measure(self, costly: bool) -> Measures:
         """Measure every network and write the curves."""

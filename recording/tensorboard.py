@@ -14,12 +14,15 @@ SB3's own (`rollout/…`, `train/…`) stand beside them.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
+from torch.utils.tensorboard import SummaryWriter
 
 from configs.studies import flat
 from metrics.base import Metric
+from recording.directory import EVENT_FILES
 from recording.measuring import Measurement, Measurer
 
 FINAL = ("plasticity_gap", "return_end", "return")
@@ -40,10 +43,12 @@ class Curves:
     Args:
         settings: the configuration, shown in the HParams tab.
         histograms: whether to write histograms of weights and activations as well.
+        resumed: whether there are event files of this run before, which have the layout and the HParams already.
     """
 
-    def __init__(self, settings: Mapping[str, Any], histograms: bool = False) -> None:
+    def __init__(self, settings: Mapping[str, Any], histograms: bool = False, resumed: bool = False) -> None:
         self.settings = settings
+        self.resumed = resumed
         self.lowest, self.highest = 0.0, 0.0  # of the returns so far
         self.histograms = histograms
 
@@ -51,14 +56,38 @@ class Curves:
         """Find the writer in the model's logger; write the layout and the HParams."""
         output = next(item for item in logger.output_formats if isinstance(item, TensorBoardOutputFormat))
         assert output.writer is not None
-        self.writer = output.writer
+        self.output, self.writer = output, output.writer
         self.measurer = measurer
         metrics = [metric for metric in measurer.metrics.values() if any(map(metric.applies, measurer.networks))]
         self.family = {name: metric.family for metric in metrics for name in metric.names}
+        if self.resumed:
+            return
         self.writer.add_custom_scalars(layout(metrics))
         finals = {f"final/{name}": 0.0 for name in FINAL}
         hparams = HParam({key: _hparam(value) for key, value in flat(self.settings).items()}, finals)
         output.write({"hparams": hparams}, {"hparams": ("stdout", "log", "json", "csv")}, step=0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered between two points."""
+        return {"lowest": self.lowest, "highest": self.highest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.lowest, self.highest = state["lowest"], state["highest"]
+
+    def lengths(self) -> dict[str, int]:
+        """How long each event file of the run is, all points written out."""
+        self.writer.flush()
+        return {path.name: path.stat().st_size for path in self.paths()}
+
+    def paths(self) -> list[Path]:
+        """The event files of the run."""
+        return list(Path(self.writer.log_dir).glob(EVENT_FILES))
+
+    def reopen(self) -> None:
+        """Write into a new event file from now on."""
+        self.writer.close()
+        self.output.writer = self.writer = SummaryWriter(self.writer.log_dir)
 
     def measurement(self, measurement: Measurement) -> None:
         """One point of every curve that was measured."""

@@ -10,8 +10,7 @@ from configs.settings import UsageError
 from reporting import reading
 from reporting.reading import Episodes
 
-MOST_SETTINGS = 20_000
-"""Values of a configuration, aliases written out; more is no configuration of ours."""
+READ = ("status.json", "versions.json", "tasks.csv", "episodes.csv", "metrics.jsonl")
 STATES = ("running", "finished", "interrupted", "failed")
 
 
@@ -61,14 +60,11 @@ def read_run(path: Path | str) -> Run:
         UsageError: it is no run directory, or its configuration cannot be read; one sentence.
     """
     path = Path(path)
-    if not (path / "config.yaml").is_file():
+    if not files.is_file(path / "config.yaml"):
         raise UsageError(f"{path} is no run directory: it has no config.yaml.")
-    try:
-        config = files.read(path / "config.yaml")
-    except RecursionError as error:
-        raise UsageError(f"{path / 'config.yaml'}: is nested too deeply.") from error
-    if _is_endless(config):
-        raise UsageError(f"{path / 'config.yaml'}: has more than {MOST_SETTINGS:,} settings, as no run has.")
+    if why := reading.problem(path / "config.yaml"):
+        raise UsageError(f"{path / 'config.yaml'}: {why}.")
+    config = files.read(path / "config.yaml")
     status, versions = reading.json_object(path / "status.json"), reading.json_object(path / "versions.json")
     tasks, torn_tasks = reading.task_rows(path / "tasks.csv")
     episodes, torn_episodes = reading.episodes(path / "episodes.csv")
@@ -76,7 +72,8 @@ def read_run(path: Path | str) -> Run:
     state = str(status.get("state")) if status.get("state") in STATES else "unknown"
     steps = reading.whole(status.get("steps")) or max((row["end"] for row in tasks), default=0)
     planned = reading.whole(config.get("steps")) or 0
-    missing = [
+    missing = [f"{name} left out: it {why}" for name in READ if (why := reading.problem(path / name))]
+    missing += [
         f"{count} damaged {'row' if count == 1 else 'rows'} of {name} left out"
         for name, count in (("tasks.csv", torn_tasks), ("episodes.csv", torn_episodes), ("metrics.jsonl", torn_lines))
         if count
@@ -107,14 +104,3 @@ def read_run(path: Path | str) -> Run:
         missing=missing,
         seconds=seconds if seconds > 0 else None,
     )
-
-
-def _is_endless(tree: Any) -> bool:
-    """Whether a configuration grows without bound when its aliases are written out."""
-    waiting, seen = [tree], 0
-    while waiting and seen <= MOST_SETTINGS:
-        value = waiting.pop()
-        seen += 1
-        if isinstance(value, (dict, list)):
-            waiting.extend(value.values() if isinstance(value, dict) else value)
-    return seen > MOST_SETTINGS

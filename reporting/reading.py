@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_BYTES = 2**30
-"""A table larger than this is no table of ours."""
+from configs.files import read_bytes
+
+MOST_BYTES = 2**28
+"""A table larger than this, 256 MiB, is no table of ours."""
 MOST_TASKS = 10_000
 """Numbers of tasks from here on are taken for damage; arrays have a column a task."""
 LARGEST_WHOLE = 2**53
@@ -55,13 +57,31 @@ class Episodes:
 
 
 def text(path: Path) -> str | None:
-    """A regular file's text, undecodable bytes replaced; None where there is no such file, or one that never ends."""
+    """The text of a run's file, undecodable bytes replaced; None where there is none that can be taken."""
+    if problem(path) is not None:
+        return None
     try:
-        if not path.is_file() or path.stat().st_size > MOST_BYTES:
-            return None
-        return path.read_bytes().decode(errors="replace")
+        return read_bytes(path, MOST_BYTES).decode(errors="replace")
     except OSError:
         return None
+
+
+def problem(path: Path) -> str | None:
+    """Why a file that stands in a run's directory is not taken, as the end of a sentence; None where nothing is wrong.
+
+    A link to elsewhere could have a page show what its maker could not read.
+    """
+    try:
+        if not path.resolve().is_relative_to(path.parent.resolve()):
+            return "is a link to somewhere outside of the run"
+        if not path.exists():
+            return None
+        if not path.is_file():
+            return "is no regular file"
+        size = path.stat().st_size
+        return f"has {size:,} bytes, and {MOST_BYTES:,} are the most" if size > MOST_BYTES else None
+    except (OSError, RuntimeError) as error:  # a link that leads to itself is a RuntimeError
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def json_object(path: Path) -> dict[str, Any]:

@@ -28,12 +28,12 @@ the same form first:
     PlasticityInjection().restore(read_networks(model))
     model.set_parameters("model.zip")
 
-To go on learning, load the state of `Plasticity` as ever.
+To go on learning, load the state of `Plasticity` as ever. (`train.py` does all of this when it takes up a run.)
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -103,6 +103,11 @@ class PlasticityInjection(TimedReset):
         for network in networks:
             if any(layer.is_head for layer in network.layers):
                 yield ResetEvent(network.name, "head", "networks", 1, self.why())
+
+    def reshape(self, networks: list[Network], state: dict[str, Any]) -> None:
+        """Inject new networks where they were injected."""
+        if "injected" in state and not is_injected(networks):
+            self.restore(networks)
 
     def restore(self, networks: list[Network]) -> None:
         """Give a new model the form it had after the injection, before its weights are loaded."""

@@ -82,6 +82,7 @@ def off_policy(algorithm: type[Any], architecture: Architecture, **arguments: An
 
 
 OFF: dict[str, Any] = {"buffer_size": 400, "batch_size": 16, "learning_starts": 20}
+OFF_CNN: dict[str, Any] = {"buffer_size": 100, "batch_size": 8, "learning_starts": 24}
 MODELS: dict[str, Callable[..., BaseAlgorithm]] = {
     "ppo": lambda **k: sb3.PPO("MlpPolicy", "CartPole-v1", n_steps=64, n_epochs=2, policy_kwargs=small(), **k),
     "ppo-box": lambda **k: sb3.PPO("MlpPolicy", "Pendulum-v1", n_steps=64, n_epochs=2, policy_kwargs=small(), **k),
@@ -89,12 +90,20 @@ MODELS: dict[str, Callable[..., BaseAlgorithm]] = {
         "MlpPolicy", "CartPole-v1", n_steps=64, batch_size=16, n_epochs=25, policy_kwargs=small(), **k
     ),
     "ppo-gsde": lambda **k: sb3.PPO("MlpPolicy", "Pendulum-v1", n_steps=64, use_sde=True, policy_kwargs=small(), **k),
-    "ppo-norm": lambda **k: sb3.PPO(NormedPolicy, "CartPole-v1", n_steps=64, policy_kwargs=small(), **k),
+    "ppo-norm": lambda **k: sb3.PPO(NormedPolicy, "CartPole-v1", n_steps=64, n_epochs=2, policy_kwargs=small(), **k),
     "ppo-cnn": lambda **k: sb3.PPO("CnnPolicy", Noise(), n_steps=16, batch_size=8, n_epochs=1, **k),
     "ppo-cnn-separate": lambda **k: sb3.PPO(
-        "CnnPolicy", Noise(), n_steps=16, batch_size=8, policy_kwargs={"share_features_extractor": False}, **k
+        "CnnPolicy",
+        Noise(),
+        n_steps=16,
+        batch_size=8,
+        n_epochs=1,
+        policy_kwargs={"share_features_extractor": False},
+        **k,
     ),
-    "ppo-dict": lambda **k: sb3.PPO("MultiInputPolicy", Noise(dictionary=True), n_steps=16, batch_size=8, **k),
+    "ppo-dict": lambda **k: sb3.PPO(
+        "MultiInputPolicy", Noise(dictionary=True), n_steps=16, batch_size=8, n_epochs=1, **k
+    ),
     "a2c": lambda **k: sb3.A2C("MlpPolicy", "CartPole-v1", n_steps=16, policy_kwargs=small(), **k),
     "sac": lambda **k: sb3.SAC("MlpPolicy", "Pendulum-v1", policy_kwargs=small(), **OFF, **k),
     "sac-gsde": lambda **k: sb3.SAC("MlpPolicy", "Pendulum-v1", use_sde=True, policy_kwargs=small(), **OFF, **k),
@@ -103,7 +112,7 @@ MODELS: dict[str, Callable[..., BaseAlgorithm]] = {
         "CnnPolicy",
         Noise(continuous=True),
         policy_kwargs={"net_arch": [12], "share_features_extractor": True},
-        **OFF,
+        **OFF_CNN,
         **k,
     ),
     "td3": lambda **k: sb3.TD3("MlpPolicy", "Pendulum-v1", policy_kwargs=small(), **OFF, **k),
@@ -122,9 +131,10 @@ def tiny() -> dict[str, Any]:
     return {"net_arch": [8], "features_extractor_kwargs": {"features_dim": 8}}
 
 
-OFF_CNN = {"buffer_size": 100, "batch_size": 8, "learning_starts": 8}
 MODELS |= {
-    "ppo-cnn-tiny": lambda **k: sb3.PPO("CnnPolicy", Noise(), n_steps=16, batch_size=8, policy_kwargs=tiny(), **k),
+    "ppo-cnn-tiny": lambda **k: sb3.PPO(
+        "CnnPolicy", Noise(), n_steps=16, batch_size=8, n_epochs=1, policy_kwargs=tiny(), **k
+    ),
     "a2c-cnn-tiny": lambda **k: sb3.A2C("CnnPolicy", Noise(), n_steps=8, policy_kwargs=tiny(), **k),
     "sac-cnn-tiny": lambda **k: sb3.SAC("CnnPolicy", Noise(True), policy_kwargs=tiny(), **OFF_CNN, **k),
     "td3-cnn-tiny": lambda **k: sb3.TD3("CnnPolicy", Noise(True), policy_kwargs=tiny(), **OFF_CNN, **k),
@@ -179,9 +189,10 @@ def weights(model: BaseAlgorithm) -> torch.Tensor:
     return torch.cat([tensor.detach().flatten().clone() for tensor in tensors])
 
 
-STEPS = {"ppo": 192, "ppo-box": 192, "a2c": 96, "sac": 80, "td3": 80, "dqn": 120, "tqc": 60, "sac-cnn-shared": 40}
-"""Environment steps that make a model of each kind take a few updates."""
-STEPS_CNN = {f"{agent}-cnn-tiny": 48 for agent in ("ppo", "a2c", "sac", "td3", "dqn", "tqc")}
+STEPS = {"ppo": 128, "ppo-box": 128, "a2c": 64, "sac": 36, "td3": 36, "dqn": 64, "tqc": 36, "sac-cnn-shared": 34}
+"""Environment steps that make a model of each kind take a few updates, and that reach a period of 32."""
+STEPS_CNN = {f"{agent}-cnn-tiny": 36 for agent in ("sac", "td3", "tqc")}
+STEPS_CNN |= {"ppo-cnn-tiny": 48, "a2c-cnn-tiny": 40, "dqn-cnn-tiny": 48}
 
 
 def train(kind: str, *interventions: Intervention, steps: int | None = None) -> tuple[BaseAlgorithm, Plasticity]:

@@ -7,6 +7,7 @@
 """
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ from resets import RESETS
 from tests.methods import METHODS
 from tests.models import STEPS, STEPS_CNN, make, plain_weights, train, weights
 
-EVERY_AGENT = [(row, kind) for row in METHODS if row in (RESETS | REGULARIZERS) for kind in STEPS | STEPS_CNN]
+CNN = ("ppo-cnn-tiny", "sac-cnn-tiny", "dqn-cnn-tiny")
+EVERY_AGENT = [(row, kind) for row in METHODS if row in (RESETS | REGULARIZERS) for kind in (*STEPS, *CNN)]
 """Each method in its main form; other forms of it are tried on fewer agents, for time's sake."""
 SOME_AGENTS = [(row, kind) for row in METHODS if row not in RESETS | REGULARIZERS for kind in ("ppo", "sac", "dqn")]
 
@@ -43,6 +45,20 @@ def test_acts_in_place_on_every_agent(row: str, kind: str) -> None:
     assert torch.isfinite(weights(model)).all()
 
 
+@pytest.mark.parametrize("kind", [kind for kind in STEPS_CNN if kind not in CNN])
+def test_several_methods_act_in_place_on_the_other_agents_with_convolutions(kind: str) -> None:
+    model = make(kind)
+    before = [*model.policy.parameters()]
+    rows = ("redo", "cbp", "shrink_perturb, soft", "spectral", "churn")
+    plasticity = Plasticity(*(METHODS[row].acting() for row in rows))
+    events: list[dict[str, Any]] = []
+    plasticity.listeners.append(events.append)
+    model.learn((STEPS | STEPS_CNN)[kind], callback=plasticity)
+    assert all(old is new for old, new in zip(before, model.policy.parameters(), strict=True)), "modules were swapped"
+    assert {event["method"] for event in events} == {"ReDo", "CBP"}
+    assert torch.isfinite(weights(model)).all()
+
+
 @pytest.mark.parametrize("kind", ["ppo", "sac"])
 @pytest.mark.parametrize("row", METHODS)
 def test_idle_is_bit_identical_to_the_plain_agent(kind: str, row: str) -> None:
@@ -53,14 +69,14 @@ def test_idle_is_bit_identical_to_the_plain_agent(kind: str, row: str) -> None:
 @pytest.mark.parametrize("kind", ["ppo", "sac"])
 @pytest.mark.parametrize("row", METHODS)
 def test_a_resumed_run_goes_on_bit_for_bit(kind: str, row: str) -> None:
-    steps = {"ppo": 64, "sac": 44}[kind]
+    steps = {"ppo": 64, "sac": 33}[kind]
     whole, straight = train(kind, METHODS[row].acting(), steps=steps)
-    whole.learn(steps, callback=straight, reset_num_timesteps=False)
+    whole.learn(6, callback=straight, reset_num_timesteps=False)
 
     halves, first = train(kind, METHODS[row].acting(), steps=steps)
     second = Plasticity(METHODS[row].acting())
     second.load_state_dict(first.state_dict())
-    halves.learn(steps, callback=second, reset_num_timesteps=False)
+    halves.learn(6, callback=second, reset_num_timesteps=False)
     assert torch.equal(weights(halves), weights(whole))
     left, right = straight.state_dict(), second.state_dict()
     assert left["counters"] == right["counters"]
@@ -69,12 +85,21 @@ def test_a_resumed_run_goes_on_bit_for_bit(kind: str, row: str) -> None:
         assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(other[key])) for key in mine)
 
 
-@pytest.mark.parametrize("kind", ["ppo-long", "sac"])
 @pytest.mark.parametrize("row", RESETS | REGULARIZERS)
-def test_weights_stay_finite_over_200_updates(kind: str, row: str) -> None:
-    model, plasticity = train(kind, METHODS[row].acting(), steps={"ppo-long": 128, "sac": 220}[kind])
+def test_weights_stay_finite_over_200_updates(row: str) -> None:
+    model, plasticity = train("ppo-long", METHODS[row].acting(), steps=128)
     assert max(plasticity.state_dict()["counters"]["gradient_steps"]) >= 200
     assert torch.isfinite(weights(model)).all()
+
+
+@pytest.mark.parametrize("rows", [[*RESETS][::2], [*RESETS][1::2], [*REGULARIZERS][::2], [*REGULARIZERS][1::2]])
+def test_weights_stay_finite_over_200_updates_off_policy(rows: list[str]) -> None:
+    """Several methods together, for time's sake; plasticity injection shares a network with none of the others."""
+    groups = [["plasticity_injection"], [row for row in rows if row != "plasticity_injection"]]
+    for group in groups if "plasticity_injection" in rows else groups[1:]:
+        model, plasticity = train("sac", *(METHODS[row].acting() for row in group), steps=220)
+        assert max(plasticity.state_dict()["counters"]["gradient_steps"]) >= 200
+        assert torch.isfinite(weights(model)).all()
 
 
 @pytest.mark.parametrize("kind", [*RESETS.values(), *REGULARIZERS.values()])

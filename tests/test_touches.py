@@ -68,7 +68,7 @@ class Observed:
         # Terms keep their graphs here, so that one can ask which parameters they lead to.
         self.plasticity._watcher.leaves = lambda: contextlib.nullcontext({})  # type: ignore[method-assign,assignment]
         self.model = make(kind)
-        self.model.learn(STEPS.get(kind, 192), callback=self.plasticity)
+        self.model.learn(STEPS.get(kind, 128), callback=self.plasticity)
 
     def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)

@@ -2,8 +2,8 @@
 
 import csv
 import json
-import os
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -93,7 +93,7 @@ def test_ppo_with_redo_and_spectral_regularisation(capsys: Captured) -> None:
 def test_every_agent_learns_something(agent: str, capsys: Captured) -> None:
     env = "CartPole-v1" if agent == "dqn" else "Pendulum-v1"
     own = ["--agent.n-steps", "64", "--network.hidden", "16,16"] if agent in ("ppo", "a2c") else OFF_POLICY
-    words = ["--agent", agent, "--env", env, *own, "--steps", "128", "--run-dir", "r"]
+    words = ["--agent", agent, "--env", env, *own, "--steps", "64", "--run-dir", "r"]
     assert train.main(words) == 0, capsys.readouterr().err
     assert state("r") == "finished"
     (row,) = rows("r")
@@ -140,13 +140,13 @@ def test_an_unfinished_run_is_moved_aside(capsys: Captured) -> None:
     assert state("r") == "finished"
 
 
-def test_quiet_is_silent() -> None:
-    done = run(*TINY, "--steps", "64", "--quiet", "--run-dir", "r")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+def test_quiet_is_silent(capfd: Captured) -> None:
+    assert train.main([*TINY, "--steps", "64", "--quiet", "--run-dir", "r"]) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_simulator_leaves_no_strays_and_no_warnings() -> None:
-    words = split("--env HalfCheetah-v5 --agent sac --schedule friction --schedule.period 64 --steps 150")
+    words = split("--env HalfCheetah-v5 --agent sac --schedule friction --schedule.period 32 --steps 64")
     done = run(*words, *OFF_POLICY, "--run-dir", "r")
     assert (done.returncode, done.stderr) == (0, "")
     assert [path.name for path in Path().iterdir()] == ["r"]
@@ -225,7 +225,7 @@ def test_divergence_is_said_in_one_sentence(capsys: Captured) -> None:
     words = ["--agent", "ppo", "--agent.learning-rate", "1e30", "--agent.max-grad-norm", "1e30"]
     assert train.main([*TINY, *words, "--run-dir", "r"]) == 1
     shown = capsys.readouterr()
-    assert shown.err.startswith("train.py: training diverged before step ")
+    assert re.match(r"train.py: Step \d+ \(task \d\): .*(not finite|are nan).*a smaller learning rate", shown.err)
     assert shown.err.count("\n") == 1
     assert state("r") == "failed"
 
@@ -307,11 +307,15 @@ def test_help_ends_well(words: list[str], capsys: Captured) -> None:
     assert "--" in capsys.readouterr().out
 
 
-def test_the_process_reports_its_mistakes() -> None:
-    done = run("--agent", "pp", env={**os.environ, "COLUMNS": "40"})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("train.py: error: --agent: there is no agent 'pp'; choose from ppo, sac")
-    assert done.stderr.count("\n") == 1
+def test_the_program_reports_its_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "argv", ["train.py", "--agent", "pp"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out) == (2, "")
+    assert shown.err.startswith("train.py: error: --agent: there is no agent 'pp'; choose from ppo, sac")
+    assert shown.err.count("\n") == 1
 
 
 def test_notes_before_the_run(capsys: Captured) -> None:

@@ -13,10 +13,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 
+from configs import files
 from configs.settings import SettingError, did_you_mean
 from envs.changes.base import Change, ChangeError
 from envs.schedules.base import Schedule
 
+MOST_BYTES = 2**24
+"""A file larger than this, 16 MiB, is no table of tasks."""
 TABLES = Path(__file__).parents[2] / "configs" / "tables"
 WORDS = ("seed", "task", "steps")
 Row = dict[str, Any]
@@ -44,11 +47,9 @@ class Table(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         path = Path(self.file)
-        if not path.is_file() and not path.is_absolute():
-            path = TABLES / path
-        self.path = path
+        self.path = path if files.is_file(path) or path.is_absolute() else TABLES / path
         try:
-            content = path.read_bytes()
+            content = files.read_bytes(self.path, MOST_BYTES)
         except OSError as error:
             raise SettingError(self, "file", f"cannot be read: {self.file!r} ({error.strerror})") from error
         digest = hashlib.sha256(content).hexdigest()
@@ -56,8 +57,9 @@ class Table(Schedule):
             raise SettingError(self, "file", f"{self.file!r} is not what it was when sha256 was noted")
         self.sha256 = digest
         try:
-            rows = _from_csv(content.decode()) if path.suffix == ".csv" else _from_json(content.decode())
-        except (ValueError, TypeError, AttributeError) as error:
+            text = content.decode("utf-8-sig")
+            rows = _from_csv(text) if path.suffix == ".csv" else _from_json(text)
+        except (ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
             raise SettingError(self, "file", f"{self.file!r} is no table of tasks: {error}") from error
         self._rows = self._by_seed(rows)
 
@@ -67,7 +69,10 @@ class Table(Schedule):
             raise SettingError(self, "file", f"{self.file!r} holds no tasks")
         found: dict[int | None, list[Row]] = {}
         for row in rows:
-            found.setdefault(row.get("seed"), []).append(row)
+            seed = row.get("seed")
+            if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+                raise SettingError(self, "file", f"{self.file!r}: seeds must be whole numbers from 0, not {seed!r}")
+            found.setdefault(seed, []).append(row)
         for seed, tasks in found.items():
             for number, row in enumerate(tasks):
                 where = f"{self.file!r}, task {number}" + ("" if seed is None else f" of seed {seed}")

@@ -240,7 +240,7 @@ INTERVENTIONS: list[Any] = [
      "td3-smooth", "dqn-crelu", "tqc-fourier"],
 )  # fmt: skip
 def test_interventions_act_on_variants(kind: str) -> None:
-    steps = {"ppo": 128, "sac": 40, "td3": 40, "dqn": 60, "tqc": 40}[kind[:3]] if "cnn" not in kind else 32
+    steps = {"ppo": 128, "sac": 28, "td3": 28, "dqn": 48, "tqc": 28}[kind[:3]] if "cnn" not in kind else 32
     plain = make(kind)
     plain.learn(steps)
     for intervention in INTERVENTIONS:
@@ -254,19 +254,19 @@ def test_interventions_act_on_variants(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ppo-spectral-norm", "sac-spectral-norm", "dqn-crelu"])
 def test_a_resumed_run_goes_on_bit_for_bit(kind: str, tmp_path: Path) -> None:
-    steps = 64 if kind == "ppo-spectral-norm" else 30
+    steps = {"ppo-spectral-norm": 64, "sac-spectral-norm": 28, "dqn-crelu": 40}[kind]
 
     def intervention() -> Intervention:
         return ReDo(tau=0.9, every=1)
 
     whole, straight = make(kind), Plasticity(intervention())
     whole.learn(steps, callback=straight)
-    whole.learn(steps, callback=straight, reset_num_timesteps=False)
+    whole.learn(12, callback=straight, reset_num_timesteps=False)
     halves, first = make(kind), Plasticity(intervention())
     halves.learn(steps, callback=first)
     second = Plasticity(intervention())
     second.load_state_dict(first.state_dict())
-    halves.learn(steps, callback=second, reset_num_timesteps=False)
+    halves.learn(12, callback=second, reset_num_timesteps=False)
     left, right = whole.policy.state_dict(), halves.policy.state_dict()
     assert all(torch.equal(left[name], right[name]) for name in left)
     whole.save(tmp_path / "model")
@@ -279,7 +279,7 @@ def test_saved_models_are_loaded_in_a_fresh_process(tmp_path: Path) -> None:
     expected = []
     for kind in ("ppo-crelu", "ppo-cnn-adaptive", "sac-spectral-norm", "tqc-fourier"):
         model = make(kind)
-        model.learn(40)
+        model.learn(24)
         model.save(tmp_path / f"{kind}.zip")
         observation = model.observation_space.sample()
         np.save(tmp_path / f"{kind}.npy", observation)
@@ -353,7 +353,7 @@ def test_a_target_that_is_a_copy_computes_the_same(algorithm: Any) -> None:
 
 def test_a_target_is_a_function_of_its_own_averaged_weights() -> None:
     model = spectral(sb3.SAC, tau=0.3)
-    model.learn(60)
+    model.learn(40)
     for module, target in zip(model.critic.modules(), model.critic_target.modules(), strict=True):
         if not isinstance(module, SpectralNorm):
             continue
@@ -373,7 +373,7 @@ def test_a_target_stands_still_between_two_hard_updates() -> None:
 
 def test_a_full_reset_leaves_the_target_a_copy() -> None:
     model = spectral(sb3.SAC)
-    model.learn(40)
+    model.learn(28)
     for network in read_networks(model):
         for param in network.params():
             param.overwrite(param.fresh(torch.Generator().manual_seed(0)))
@@ -435,9 +435,10 @@ def test_every_agent_takes_a_variant(network: type[NetworkSettings], settings: d
     assert {name: getattr(architecture, name) for name in settings} == settings
 
 
-PPO_WORDS = "--env CartPole-v1 --schedule permuted --schedule.period 64 --agent ppo --agent.n-steps 64 --steps 128"
+PPO_WORDS = """--env CartPole-v1 --schedule permuted --schedule.period 64 --agent ppo --agent.n-steps 64
+    --agent.n-epochs 1 --steps 128 --metrics none"""
 SAC_WORDS = """--agent sac --env Pendulum-v1 --agent.learning-starts 20 --agent.batch-size 16
-    --agent.buffer-size 500 --steps 60"""
+    --agent.buffer-size 500 --steps 32 --metrics none"""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Normal
 
 from agents.sb3 import Batch, read_networks, sample_batch
 from agents.viewing import ModelView, initial_tensors
-from tests.models import STEPS, make, small, weights
+from tests.models import make, small, weights
 
 KINDS = (
     "ppo",
@@ -30,7 +30,7 @@ KINDS = (
 def viewed(kind: str, samples: int = 40, **options: Any) -> tuple[Any, ModelView]:
     """A model that has learnt a little, seen on transitions of its own."""
     model: Any = make(kind)
-    model.learn(STEPS.get(kind, 64))
+    model.learn(64 if kind.startswith("ppo") else 40)  # as many transitions as a batch has
     networks = [network for network in read_networks(model) if network.layers]
     batch = sample_batch(model, samples, np.random.default_rng(0), learning=True)
     return model, ModelView(model, networks, batch, (0, 1), **options)

@@ -190,6 +190,12 @@ def test_a_label_that_could_be_no_flag_is_refused(write: Any, label: str) -> Non
         ("--device cpu:7", ["--device", "'cpu:7'"]),
         ("--agent.batch-size 7", ["--agent.batch-size", "2048", "7"]),
         ("--agent.learning-rate inf", ["--agent.learning-rate", "finite"]),
+        ("--agent.learning-rate 1e308", ["--agent.learning-rate", "at most 1e+30"]),
+        ("--schedule.period 1 --steps 1000001", ["1,000,001 steps", "1,000,001 tasks", "1,000,000 are the most"]),
+        (f"--run-dir a/{'b' * 201}/c", ["--run-dir", "200 bytes, not of 201"]),
+        ("--run-dir ~nobody-of-this-name/x", ["--run-dir", "~nobody-of-this-name/x"]),
+        ("--run-dir \ud800", ["--run-dir", "ud800"]),
+        ("--run-dir a\0b", ["--run-dir", "NUL"]),
     ],
 )
 def test_mistakes_are_named(words: str, expected: list[str]) -> None:
@@ -215,6 +221,8 @@ def test_mistakes_are_named(words: str, expected: list[str]) -> None:
         ("reset: [redo, none]", ["x.yaml: reset", "none stands alone"]),
         ("reset: [{redo: {tau: 0.2}}]", ["x.yaml: reset"]),
         ("seed: 2020-01-01", ["x.yaml: seed", "whole number"]),
+        ("benchmark: ../elsewhere", ["x.yaml: benchmark", "without slashes"]),
+        ("benchmark: [a]", ["x.yaml: benchmark", "['a']"]),
         ("schedule: {name: permuted, period: {a: 1}}", ["period.a"]),
         ("schedule: {kind: perodic}", ["kind", "'perodic'", "did you mean 'periodic'"]),
         ("schedule: {kind: periodic}", ["--schedule.period is missing"]),
@@ -228,6 +236,20 @@ def test_mistakes_in_files_are_named(write: Any, text: str, expected: list[str])
         parse(["--config", write(text + "\n")])
     message = str(error.value)
     assert all(word in message for word in expected), message
+
+
+def test_a_home_and_folders_above_may_hold_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert parse(["--run-dir=~/x"]).run.run_dir == Path("/somewhere/x")
+    assert parse(["--run-dir", "../a/../b"]).run.run_dir == Path("../a/../b")
+
+
+@pytest.mark.parametrize("lengths", ["[9000000000000000000]", "[10]"])
+def test_tasks_without_number_are_refused_in_compositions(write: Any, lengths: str) -> None:
+    one = "{kind: geometric, period: 1, changes: {reward_scale: {}}}"
+    name = write(f"kind: stages\nlengths: {lengths}\nparts: {{one: {one}, two: {one}}}\n")
+    with pytest.raises(UsageError, match=r"tasks of this schedule, and 1,000,000 are the most"):
+        parse(["--env", "CartPole-v1", "--schedule", name, "--steps", "1000100"])
 
 
 def test_empty_blocks_are_the_defaults(write: Any) -> None:
@@ -248,7 +270,7 @@ FLOATS = st.floats(1e-12, 1.0)
 LINES = st.fixed_dictionaries(
     {
         "--seed": st.integers(0, 2**32 - 1),
-        "--steps": st.integers(1, 10**12),
+        "--steps": st.integers(1, 10**8),
         "--agent": st.sampled_from(sorted(AGENTS)),
         "--agent.learning-rate": FLOATS,
         "--agent.gamma": FLOATS,

@@ -37,7 +37,7 @@ class Outer(Settings):
 
 
 def parse(*words: str) -> Outer:
-    return build(Outer, from_command_line(words), "test")
+    return build(Outer, from_command_line(words))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def parse(*words: str) -> Outer:
         (["--seed=3"], {"seed": 3}),
         (["--seed", "1e3"], {"seed": 1000}),
         (["--seed", "2048.0"], {"seed": 2048}),
-        (["--seed", "12345678901234567891"], {"seed": 12345678901234567891}),
+        (["--seed", "1234567890123456789"], {"seed": 1234567890123456789}),
         (["--seed", "1", "--seed", "2"], {"seed": 2}),
         (["--quiet"], {"quiet": True}),
         (["--quiet", "True"], {"quiet": True}),
@@ -107,7 +107,7 @@ def test_nested(words: list[str], expected: dict[str, Any]) -> None:
 )
 def test_mistakes_become_one_sentence(words: list[str], sentence: str) -> None:
     with pytest.raises(UsageError) as error:
-        build(Outer, from_command_line(words), "test", also=["help"])
+        build(Outer, from_command_line(words), also=["help"])
     assert str(error.value) == sentence
 
 
@@ -117,7 +117,7 @@ def test_a_setting_without_default_is_asked_for() -> None:
         period: int
 
     with pytest.raises(UsageError, match=r"--period is missing"):
-        build(Needy, {}, "test")
+        build(Needy, {})
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_setting_without_default_is_asked_for() -> None:
 )
 def test_mistakes_in_files_name_the_file_and_the_key(tree: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError) as error:
-        build(Outer, from_mapping(tree, "x.yaml"), "test")
+        build(Outer, from_mapping(tree, "x.yaml"))
     assert str(error.value) == sentence
 
 
@@ -146,10 +146,10 @@ def test_the_nearest_flag_is_looked_for_in_its_own_group() -> None:
     assert nearest("agent.zzzzz", known) is None
 
 
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+FLOATS = st.floats(-1e30, 1e30)
 INNERS = st.builds(
     Inner,
-    rate=st.floats(0, exclude_min=True, allow_infinity=False),
+    rate=st.floats(0, 1e30, exclude_min=True),
     steps=st.integers(-(2**63), 2**63),
     sizes=st.none() | st.lists(st.integers(-9, 9), min_size=1, max_size=4).map(tuple),
     limit=st.none() | FLOATS,
@@ -161,4 +161,4 @@ INNERS = st.builds(
 @given(INNERS)
 def test_settings_survive_being_written_as_flags(inner: Inner) -> None:
     tree = {key: value for key, value in asdict(inner).items() if key != "names"}
-    assert build(Inner, from_mapping(tree, "x.yaml"), "test") == inner
+    assert build(Inner, from_mapping(tree, "x.yaml")) == inner

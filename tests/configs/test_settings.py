@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.settings import SettingError, Settings, closest, did_you_mean, find_problem
+from configs.settings import SettingError, Settings, UsageError, closest, did_you_mean, find_problem
 
 Share = Annotated[float, Ge(0), Le(1)]
 
@@ -56,21 +56,47 @@ def test_what_is_not_allowed_is_named(settings: dict[str, object], words: list[s
 
 def test_numbers_in_messages_are_not_rounded() -> None:
     assert find_problem(Annotated[int, Le(2**32 - 1)], 2**32) == "must be at most 4294967295, not 4294967296"
-    assert find_problem(Annotated[int, Lt(3)], 10**20) == f"must be below 3, not {10**20}"
+    assert find_problem(Annotated[int, Lt(3)], 10**18) == f"must be below 3, not {10**18}"
+
+
+def test_whole_numbers_that_fit_nowhere_are_refused() -> None:
+    for value, shown in ((2**63 + 1, str(2**63 + 1)), (-(10**5000), "one of thousands of digits")):
+        assert find_problem(int, value) == f"must be a whole number of at most {2**63}, not {shown}"
+    assert find_problem(int, 2**63) is find_problem(int, -(2**63)) is None
+
+
+@pytest.mark.parametrize("value", [1.1e30, -1.1e30, 1e308, 10**400])
+def test_numbers_that_would_be_infinite_in_single_precision_are_refused(value: float) -> None:
+    assert find_problem(float, value) == f"must be a number of at most 1e+30, not {value!r}"
+    assert find_problem(float, 1e30) is find_problem(float, -1e30) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("two\nlines,\ttab", "two lines, tab"),
+        ("bell\x07 nul\0 esc\x1b[31m", "bell\\x07 nul\\x00 esc\\x1b[31m"),
+        ("right-to-left \u202e, half \ud800", "right-to-left \\u202e, half \\ud800"),
+        ("plain: größer, 再学", "plain: größer, 再学"),
+        ("a" * 10**6, f"{'a' * 1000} … {'a' * 1000}"),
+    ],
+)
+def test_an_error_is_one_line_that_can_be_printed(text: str, line: str) -> None:
+    assert str(UsageError(text)) == line
 
 
 @given(
     share=st.floats(0, 1),
-    count=st.integers(1),
-    sizes=st.none() | st.lists(st.integers(1), max_size=3).map(tuple),
-    limit=st.none() | st.floats(0, 1e300, exclude_min=True),
+    count=st.integers(1, 2**63),
+    sizes=st.none() | st.lists(st.integers(1, 2**63), max_size=3).map(tuple),
+    limit=st.none() | st.floats(0, 1e30, exclude_min=True),
 )
 def test_what_is_allowed_passes(share: float, count: int, sizes: tuple[int, ...] | None, limit: float | None) -> None:
     made = Example(share=share, count=count, sizes=sizes, limit=limit)
     assert (made.share, made.count, made.sizes, made.limit) == (share, count, sizes, limit)
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
+@given(st.floats(-1e30, 1e30))
 def test_bounds_hold_exactly_where_they_say(value: float) -> None:
     assert (find_problem(Share, value) is None) == (0 <= value <= 1)
     assert (find_problem(Annotated[float, Gt(0), Lt(1)], value) is None) == (0 < value < 1)

@@ -235,7 +235,8 @@ class FloorFriction(ScalarChange):
         self.env.unwrapped.model.geom("floor").friction[0] = value
 
 
-def test_verify_finds_changes_that_do_nothing() -> None:
+def test_verify_finds_changes_that_do_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.verify.TRANSITIONS", (100, 400))
     tasks = Tasks(Periodic(period=100), {"real": MujocoFriction(), "floor": FloorFriction(low=0.05, high=0.3)})
     with pytest.raises(
         VerificationError, match=r"floor does nothing in HalfCheetah-v5: in task 1 \(floor friction 0\."

@@ -171,7 +171,7 @@ def trained(algorithm: str, env: VecEnv, steps: int = 0) -> BaseAlgorithm:
         model = sb3.PPO("MlpPolicy", env, n_steps=32, n_epochs=2, batch_size=32, **kwargs)
     else:
         model = sb3.SAC("MlpPolicy", env, learning_starts=50, batch_size=16, train_freq=8, **kwargs)
-    return model.learn(steps or {"ppo": 384, "sac": 300}[algorithm])
+    return model.learn(steps or {"ppo": 256, "sac": 232}[algorithm])
 
 
 def changing(algorithm: str, boundary: str = "truncate") -> VecEnv:

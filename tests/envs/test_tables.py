@@ -1,6 +1,7 @@
 """Tasks read from files."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,53 @@ def test_tables_that_are_wrong(write, text: str, message: str) -> None:
         Table(file="nowhere.csv")
     with pytest.raises(SettingError, match=r"is no table of tasks: .*Expecting value"):
         Table(file=write("nonsense", "x.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (b"steps\n\xff\xfe\n", "x.csv", "is no table of tasks: 'utf-8' codec"),
+        (b'steps\n"5\n', "x.csv", "is no table of tasks: unexpected end of data"),
+        (b"steps\n" + b"5" * 200_000 + b"\n", "x.csv", "is no table of tasks: field larger than field limit"),
+        (b"steps\n\0\n", "x.csv", r"steps must be a whole number of at least 1, not '\\x00'"),
+        (b"steps\n" + b"[" * 100_000 + b"\n", "x.csv", "is no table of tasks: maximum recursion"),
+        (b"steps\n" + b"9" * 5000 + b"\n", "x.csv", "steps must be a whole number of at least 1, not '999"),
+        (b"seed,steps\n[1],5\n", "x.csv", r"seeds must be whole numbers from 0, not \[1\]"),
+        (b"seed,steps\n-1,5\n", "x.csv", "seeds must be whole numbers from 0, not -1"),
+        (b"[" * 100_000, "x.json", "is no table of tasks: maximum recursion"),
+        (b"[5, 6]", "x.json", "a list of rows, or such a list under each seed"),
+        (b'{"0": 5}', "x.json", "is no table of tasks"),
+        (b'{"a": [{"steps": 5}]}', "x.json", "is no table of tasks"),
+        (b'[{"steps": 1e400}]', "x.json", "steps must be a whole number of at least 1, not inf"),
+    ],
+)
+def test_files_that_are_no_tables(tmp_path: Path, content: bytes, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingError, match=message):
+        Table(file=str(tmp_path / name))
+
+
+def test_tables_of_windows_are_read(write) -> None:
+    rows = Table(file=write("\ufeff" + ROWS.replace("\n", "\r\n"))).rows
+    assert [row["reward"] for row in rows] == [2, -1.5]
+
+
+@pytest.mark.timeout(10)
+def test_nothing_but_a_file_of_a_tables_size_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.csv")
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    with (tmp_path / "huge.csv").open("wb") as file:
+        file.truncate(2**27)
+    for name, reason in (
+        ("fifo.csv", "no regular file"),
+        ("loop.csv", "symbolic links"),
+        ("huge.csv", "more than 16,777,216 bytes"),
+        (".", "no regular file"),
+        ("x" * 300, "File name too long"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(SettingError, match=f"cannot be read: .*{reason}"):
+            Table(file=str(tmp_path / name))
 
 
 def test_tables_that_do_not_fit_the_changes(write) -> None:

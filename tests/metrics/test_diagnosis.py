@@ -1,6 +1,6 @@
 """Any model's table, in a notebook and from the shell."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,11 +107,13 @@ def test_from_the_shell(tmp_path: Path, capsys: Captured) -> None:
     assert capsys.readouterr().err.startswith("metrics: error: there is no metric 'x'")
 
 
-def test_as_a_module_it_starts(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "metrics", str(tmp_path / "none.zip")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+@pytest.mark.filterwarnings("ignore:'metrics.__main__' found in sys.modules:RuntimeWarning")
+def test_as_a_module_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(sys, "argv", ["metrics", str(tmp_path / "none.zip")])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("metrics", run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_observations_are_read_from_array_files_alone(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import platform
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from configs.settings import UsageError
 from recording.directory import PACKAGES, RunDirectory, State, default_path, write_atomically
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config() -> Config:
     return parse(["--env", "CartPole-v1", "--reset", "redo"])
 
@@ -41,6 +39,7 @@ def test_what_is_in_it(directory: RunDirectory, config: Config) -> None:
 def test_an_unfinished_run_is_moved_aside(directory: RunDirectory, config: Config, state: State) -> None:
     for number in (1, 2):
         directory.create(config)
+        directory.episodes.touch()
         directory.tasks.write_text(f"run {number}")
         directory.set_status(state, 0)
     moved = directory.create(config)
@@ -55,6 +54,8 @@ def test_a_broken_status_is_an_unfinished_run(directory: RunDirectory, config: C
     directory.create(config)
     (directory.path / "status.json").write_text(text)
     assert directory.state() == "failed"
+    assert directory.is_unfinished(config)
+    directory.episodes.touch()
     assert directory.create(config) is not None
 
 
@@ -68,16 +69,76 @@ def test_a_finished_run_of_another_configuration_is_left_alone(directory: RunDir
     assert files.read(directory.config) == config.as_dict()
 
 
-def test_a_run_that_another_process_is_writing_is_left_alone(directory: RunDirectory, config: Config) -> None:
+def test_a_run_that_has_recorded_nothing_yet_is_begun_in_place(directory: RunDirectory, config: Config) -> None:
     directory.create(config)
-    status = {"state": "running", "steps": 0, "process": os.getppid(), "host": platform.node()}
-    for changed, refused in (({}, True), ({"host": "elsewhere"}, False), ({"process": 2**22 + 1}, False)):
-        (directory.path / "status.json").write_text(json.dumps({**status, **changed}))
-        if refused:
-            with pytest.raises(UsageError, match=f"process {os.getppid()}"):
-                directory.check(config)
-        else:
-            directory.check(config)
+    assert directory.create(config) is None
+    assert [path.name for path in directory.path.parent.iterdir()] == [directory.path.name]
+
+
+def test_what_holds_the_lock_stays_where_it_is(directory: RunDirectory, config: Config) -> None:
+    directory.create(config)
+    directory.lock.touch()
+    directory.episodes.touch()
+    moved = directory.create(config)
+    assert moved is not None
+    assert directory.lock.exists()
+    assert not (moved / directory.lock.name).exists()
+
+
+def test_only_an_unfinished_run_of_the_same_configuration_is_taken_up(directory: RunDirectory, config: Config) -> None:
+    assert not directory.is_unfinished(config)
+    directory.create(config)
+    assert directory.is_unfinished(config)
+    assert not directory.is_unfinished(parse(["--env", "CartPole-v1", "--reset", "redo", "--seed", "1"]))
+    older = {key: value for key, value in files.read(directory.config).items() if key != "on_nonfinite"}
+    files.write(directory.config, older, "Of a release without a setting, which then has its default.")
+    assert directory.is_unfinished(config)
+    directory.set_status("finished", 100)
+    assert not directory.is_unfinished(config)
+
+
+def test_files_are_cut_to_what_they_were(directory: RunDirectory, config: Config) -> None:
+    directory.create(config)
+    directory.tasks.write_text("four")
+    directory.events.write_text("whole")
+    for name in ("events.out.tfevents.1", "events.out.tfevents.2"):
+        (directory.path / name).write_text("curves")
+    notes = directory.rewind(
+        {"tasks.csv": 2, "events.jsonl": 5, "events.out.tfevents.1": 3, "events.out.tfevents.0": 9}
+    )
+    assert (directory.tasks.read_text(), directory.events.read_text()) == ("fo", "whole")
+    assert [path.read_text() for path in directory.path.glob("events.out*")] == ["cur"], "later files go"
+    assert len(notes) == 1
+    assert "events.out.tfevents.0 is gone" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("tasks.csv", "4 bytes, but 5"),
+        ("../precious", "no run has"),
+        ("events.out.tfevents./../../precious", "no run has"),
+    ],
+)
+def test_a_run_that_lacks_what_it_had_recorded_cannot_go_on(
+    directory: RunDirectory, config: Config, name: str, problem: str
+) -> None:
+    directory.create(config)
+    directory.tasks.write_text("four")
+    precious = directory.path.parent / "precious"
+    precious.write_text("years of work")
+    with pytest.raises(UsageError, match=problem):
+        directory.rewind({name: 5})
+    assert precious.read_text() == "years of work"
+
+
+def test_a_link_is_not_followed(directory: RunDirectory, config: Config, tmp_path: Path) -> None:
+    directory.create(config)
+    (tmp_path / "precious").write_text("years of work")
+    directory.tasks.symlink_to(tmp_path / "precious")
+    with pytest.raises(UsageError, match="0 bytes, but 5"):
+        directory.rewind({"tasks.csv": 5})
+    assert (tmp_path / "precious").read_text() == "years of work"
 
 
 def test_strangers_are_not_moved(tmp_path: Path, config: Config) -> None:

@@ -13,8 +13,8 @@ from configs.command_line import parse
 from recording.directory import RunDirectory
 from recording.gap import finals, gap, tell_others
 
-LINE = """--env CartPole-v1 --schedule permuted --schedule.period 64 --steps 256 --agent.n-envs 2 --agent.n-steps 32
-    --agent.batch-size 64 --agent.n-epochs 1 --network.hidden 8,8 --quiet --no-preflight"""
+LINE = """--env CartPole-v1 --schedule permuted --schedule.period 64 --steps 192 --agent.n-envs 2 --agent.n-steps 32
+    --agent.batch-size 64 --agent.n-epochs 1 --network.hidden 8,8 --metrics weight_norm --quiet --no-preflight"""
 
 
 def rows(*returns: float | str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def optimizers(model: BaseAlgorithm) -> list[torch.optim.Optimizer]:
 @pytest.mark.parametrize("kind", ["ppo-box", "ppo-norm", "sac"])
 @pytest.mark.parametrize("decay", ["coupled", "decoupled"])
 def test_it_is_the_weight_decay_of_torch_bit_for_bit(kind: str, decay: Literal["coupled", "decoupled"]) -> None:
-    steps = STEPS.get(kind, 192)
+    steps = STEPS.get(kind, 128)
     ours, _ = train(kind, L2(0.05, decay=decay), steps=steps)
     reference: Any = make(kind)
     for optimizer in optimizers(reference):

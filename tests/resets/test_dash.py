@@ -148,7 +148,7 @@ def test_without_any_gradient_nothing_shrinks() -> None:
 def test_targets_become_copies_and_moments_can_be_dropped() -> None:
     for moments in ("keep", "zero"):
         model = make("sac")
-        model.learn(60)
+        model.learn(24)
         critic = next(network for network in read_networks(model) if network.name == "critic1")
         assert critic.optimizer is not None
         dash = DASH(when="periodic", every=1, moments=moments)  # type: ignore[arg-type]
@@ -173,6 +173,6 @@ def test_while_learning_it_sees_the_gradients_of_the_steps(kind: str) -> None:
                         seen += int(torch.equal(self.state[f"gradient.{param.name}"], param.tensor.grad))
             return list(super().between_rollouts(networks, moment, generator))
 
-    model, _ = train(kind, Watched(when="periodic", every=4, alpha=1.0, networks="actor"))
+    model, _ = train(kind, Watched(when="periodic", every=2, alpha=1.0))
     assert seen > 10
     assert not torch.equal(weights(model), plain_weights(kind))

@@ -52,7 +52,7 @@ def test_only_the_named_parts_start_anew(kind: str, parts: str, networks: str) -
             Full(parts=parts, networks=networks)  # type: ignore[arg-type]
         return
     model = make(kind)
-    model.learn(40)
+    model.learn(24)
     full = Full(parts=parts, networks=networks)  # type: ignore[arg-type]
     seen = read_networks(model)
     heads = {param.name for network in seen for layer in network.layers if layer.is_head for param in layer.params()}
@@ -71,20 +71,20 @@ def test_only_the_named_parts_start_anew(kind: str, parts: str, networks: str) -
 
 def test_all_of_a_new_agent_is_new_and_trains() -> None:
     model = make("sac")
-    model.learn(100)
+    model.learn(30)
     assert reset(model, Full()) == ["actor", "critic0", "critic1"]
     fresh = {param.name: param for network in read_networks(model) for param in network.params()}
     assert float(fresh["log_ent_coef"].tensor.detach()) == 0.0
     before = fresh["actor.0.weight"].tensor.detach().clone()
-    model.learn(50, reset_num_timesteps=False)
+    model.learn(10, reset_num_timesteps=False)
     assert not torch.equal(before, fresh["actor.0.weight"].tensor)
     assert model.replay_buffer is not None
-    assert model.replay_buffer.size() == 150, "the replay buffer is kept"
+    assert model.replay_buffer.size() == 40, "the replay buffer is kept"
 
 
 def test_a_temperature_starts_where_its_own_setting_says() -> None:
     model = SAC("MlpPolicy", "Pendulum-v1", ent_coef="auto_0.1", buffer_size=200, learning_starts=20, seed=0)
-    model.learn(40)
+    model.learn(24)
     reset(model, Full())
     assert float(model.log_ent_coef.detach().exp()) == pytest.approx(0.1)  # type: ignore[union-attr]
 

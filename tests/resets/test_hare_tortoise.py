@@ -70,7 +70,7 @@ def test_a_policys_log_std_goes_back_and_the_temperature_does_not() -> None:
 @pytest.mark.parametrize("moments", ["keep", "zero", "zero_and_step"])
 def test_the_optimiser_goes_on_unless_told_otherwise(moments: str) -> None:
     model = make("sac")
-    model.learn(40)
+    model.learn(24)
     network = read_networks(model)[0]
     before = [(value.clone(), float(value.abs().sum())) for p in network.params() for value, _ in p.moments()]
     method = HareTortoise(every=1, moments=moments)  # type: ignore[arg-type]

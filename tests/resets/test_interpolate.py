@@ -18,8 +18,8 @@ from tests.models import make, train
 
 KINDS = {
     **{"ppo": 64, "ppo-norm": 64, "ppo-cnn": 16, "ppo-cnn-separate": 16, "ppo-dict": 16},
-    **{"sac": 60, "sac-cnn": 30, "sac-cnn-shared": 30, "td3": 60, "dqn": 60, "tqc": 50},
-    **{"ppo-crelu-layernorm": 64, "ppo-adaptive": 64, "ppo-cnn-crelu": 16, "ppo-dict-fourier": 16, "td3-smooth": 60},
+    **{"sac": 32, "sac-cnn": 32, "sac-cnn-shared": 32, "td3": 32, "dqn": 40, "tqc": 32},
+    **{"ppo-crelu-layernorm": 64, "ppo-adaptive": 64, "ppo-cnn-crelu": 16, "ppo-dict-fourier": 16, "td3-smooth": 32},
 }
 
 
@@ -116,7 +116,7 @@ def matrices(layers: list[Layer], orders: dict[Layer, Tensor]) -> dict[Layer, Te
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
 def test_against_permutation_matrices(alpha: float) -> None:
     model = make("sac")
-    model.learn(60)
+    model.learn(32)
     actor = read_networks(model)[0]
     first, second = actor.hidden
     mu, log_std = actor.layers[2:]

@@ -15,7 +15,7 @@ from agents.layers import Layer, Network
 from agents.plasticity import Plasticity
 from agents.sb3 import read_networks
 from resets import SNR
-from tests.models import make, train
+from tests.models import make
 
 
 @dataclass
@@ -140,8 +140,11 @@ class Compared(SNR):
 
 @pytest.mark.parametrize(("kind", "firing"), [("ppo", 0.5), ("sac", 0.4), ("ppo-cnn-tiny", 0.0), ("sac-cnn-tiny", 0.0)])
 def test_real_runs_against_the_loop(kind: str, firing: float) -> None:
+    model: Any = make(kind)
+    if kind.startswith("ppo"):
+        model.n_epochs = 20
     compared = Compared(max_age=6, adapt_every=5, min_silences=2, percentile=0.8, firing=firing)
-    train(kind, compared, steps={"ppo": 640, "sac": 80}.get(kind))
+    model.learn({"ppo": 64, "sac": 44, "ppo-cnn-tiny": 16, "sac-cnn-tiny": 56}[kind], callback=Plasticity(compared))
     assert compared.reset >= 3
 
 

@@ -1,0 +1,61 @@
+"""MuJoCo's simulations as arrays.
+
+What a step leads to depends on what MuJoCo itself calls the state. But observations and rewards are also made of what a
+step computed on its way, such as positions of bodies, which are those of the state a substep before. So all arrays are
+kept whose size the model alone determines. Contacts and constraints are found anew by every step.
+"""
+
+import zlib
+from typing import Any
+
+import mujoco
+import numpy as np
+
+POINTERS = {"plugin_data"}
+"""Arrays of addresses in memory."""
+_lasting: dict[int, list[str]] = {}
+
+
+def read(data: Any) -> dict[str, Any]:
+    """The time and all lasting arrays of an `MjData`."""
+    return {"time": float(data.time)} | {name: getattr(data, name).copy() for name in lasting(data)}
+
+
+def write(data: Any, tree: dict[str, Any]) -> None:
+    """Bring what `read` gave into the `MjData` of an equal model.
+
+    Raises:
+        ValueError: the model is another one.
+    """
+    names = lasting(data)
+    if set(tree) != {"time", *names} or any(getattr(data, name).shape != np.shape(tree[name]) for name in names):
+        raise ValueError("the snapshot is of another MuJoCo model, or of another version of MuJoCo")
+    data.time = tree["time"]
+    for name in names:
+        getattr(data, name)[...] = tree[name]
+
+
+def lasting(data: Any) -> list[str]:
+    """The names of the arrays in which something remains between two steps.
+
+    The others, of contacts, constraints and what they tie together, have another shape at each step; where nothing was
+    simulated they are empty, or stand for nothing in memory.
+    """
+    model = data.model
+    if model.signature not in _lasting:
+        untouched = mujoco.MjData(model)
+        names = [name for name in dir(untouched) if not name.startswith("_") and name not in POINTERS]
+        _lasting[model.signature] = [name for name in names if _is_in_memory(untouched, name)]
+    return _lasting[model.signature]
+
+
+def _is_in_memory(data: Any, name: str) -> bool:
+    array = getattr(data, name)
+    return isinstance(array, np.ndarray) and array.size > 0 and np.shares_memory(array, getattr(data, name))
+
+
+def checksum(model: Any) -> int:
+    """A number that tells the physics of one `MjModel` from those of another."""
+    saved = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, saved)
+    return zlib.crc32(saved.tobytes())
