@@ -78,28 +78,29 @@ class FiniteGuard(BaseCallback):
         self._findings_before = self.counts.total()
 
     def _on_step(self) -> bool:
-        given: list[tuple[Kind, str, Any, int | None]] = [
-            ("observations", "an observation", self.locals["new_obs"], None),
-            ("rewards", "a reward", self.locals["rewards"], None),
-        ]
-        if self._normalizer is not None:  # clipping makes an infinite number a fine one
-            given.insert(0, ("observations", "an observation", self._normalizer.old_obs, None))
-            given.insert(1, ("rewards", "a reward", self._normalizer.old_reward, None))
+        self._look("an observation", self.locals["new_obs"])
+        self._look("a reward", self.locals["rewards"])
+        if self._normalizer is not None:  # clipping makes a fine number of an infinite one
+            self._look("an observation", self._normalizer.old_obs)
+            self._look("a reward", self._normalizer.old_reward)
         for env, info in enumerate(self.locals["infos"]):
             if "terminal_observation" in info:
-                given.append(("observations", "a last observation", info["terminal_observation"], env))
-        for kind, what, values, env in given:
-            for part, array in values.items() if isinstance(values, dict) else [("", np.asarray(values))]:
-                if (
-                    array.dtype.kind == "f"
-                    and not math.isfinite(np.vdot(array, array))
-                    and not np.isfinite(array).all()
-                ):
-                    self._found(kind, partial(self._given, what, part, array, env))
+                self._look("a last observation", info["terminal_observation"], env)
         return True
 
+    def _look(self, what: str, values: Any, env: int | None = None, part: str = "") -> None:
+        """Look at what all environments gave, or the one that `env` says."""
+        if isinstance(values, dict):
+            for part, array in values.items():
+                self._look(what, array, env, part)
+            return
+        values = np.asarray(values)
+        if values.dtype.kind == "f" and not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():
+            self._found(
+                "rewards" if what == "a reward" else "observations", partial(self._given, what, part, values, env)
+            )
+
     def _given(self, what: str, part: str, array: Any, env: int | None) -> str:
-        """What the environments gave, or one of them, where `env` says which."""
         actions = self.locals.get("clipped_actions", self.locals["actions"])
         place = tuple(np.argwhere(~np.isfinite(array))[0])
         env, inner = (place[0], place[1:]) if env is None else (env, place)
@@ -150,8 +151,9 @@ class FiniteGuard(BaseCallback):
     def broken_weights(self) -> str | None:
         """What of the weights is not finite now, as a part of a sentence; None where all of it is."""
         groups = [group for hooks in self._hooks for group in hooks.optimizer.param_groups]
-        if may_be_finite([param for group in groups for param in group["params"]]):
-            return None
+        with torch.no_grad():
+            if may_be_finite([param for group in groups for param in group["params"]]):
+                return None
         params = [param for network in read_networks(self.model) for param in network.params()]
         broken = _not_finite((param, param.tensor) for param in params)
         return f"{_listed('the parameter', broken)}; a smaller learning rate may help" if broken else None
@@ -188,13 +190,12 @@ class FiniteGuard(BaseCallback):
         self._gradient_steps = list(state["gradient_steps"])
 
 
-@torch.no_grad()
 def may_be_finite(tensors: list[Tensor]) -> bool:
     """False where an element is nan or infinite; also where numbers are so large that their sum overflows.
 
     One sum of all elements, and one wait for the device.
     """
-    return not tensors or math.isfinite(_flatten_dense_tensors(tensors).sum().item())
+    return not tensors or math.isfinite(_flatten_dense_tensors(tensors).sum().item())  # type: ignore[no-untyped-call]
 
 
 def _not_finite(tensors: Iterable[tuple[Param, Tensor]]) -> list[tuple[Param, float]]:

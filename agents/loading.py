@@ -71,6 +71,9 @@ KNOWN: dict[str, Any] = {
 LARGEST = 2**26
 """Bytes of a model's settings; 64 MiB are far more than any has."""
 
+MOST_UNPACKED = 10
+"""Times that a file's size may grow when it is unpacked; SB3 does not compress, and weights hardly can be."""
+
 ALGORITHMS: tuple[type[BaseAlgorithm], ...] = (
     sb3.PPO,
     sb3.A2C,
@@ -97,7 +100,12 @@ def load_safely(path: Path) -> BaseAlgorithm:
         UsageError: it is no such file, or it names something that a model has no need of.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: is no regular file.")
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > LARGEST + MOST_UNPACKED * path.stat().st_size:
+                raise UsageError(f"{path}: would unpack to {unpacked:,} bytes, far more than any model of its size.")
             if archive.getinfo("data").file_size > LARGEST:
                 raise UsageError(f"{path}: its settings are larger than {LARGEST:,} bytes.")
             data = json.loads(archive.read("data"))

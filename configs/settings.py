@@ -21,8 +21,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 LARGEST_WHOLE = 2**63
 """Whole numbers beyond this, either way, fit no array and no counter."""
-LARGEST = 1e30
-"""Numbers beyond this, either way, would soon be infinite in single precision."""
+LARGEST, SMALLEST = 1e30, 1e-35
+"""Numbers beyond the one, either way, would soon be infinite in single precision, and numbers below the other are 0."""
 LONGEST = 2000
 """Characters of a sentence; of a longer one, as with a value of many megabytes, the middle is left out."""
 
@@ -94,6 +94,8 @@ def find_problem(hint: Any, value: Any) -> str | None:
         return f"must be a finite number, not {_shown(value)}"
     if hint is float and abs(value) > LARGEST:
         return f"must be a number of at most {LARGEST:g}, not {_shown(value)}"
+    if hint is float and 0 < abs(value) < SMALLEST:
+        return f"must be 0 or at least {SMALLEST:g} in size, not {value!r}"
     if hint is str and not isinstance(value, str):
         return f"must be a text, not {value!r}"
     return None

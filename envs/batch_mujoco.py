@@ -29,6 +29,7 @@ import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv, expand_model_path
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from stable_baselines3.common import monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -53,7 +54,8 @@ FITTING = {
     for name in ("actions", "delays", "locomotion", "mujoco", "observations", "rewards", "sensors")
 }
 """Where the changes are that act on models, or on what passes between agent and environment, and on nothing else."""
-LAYERS = (Monitor, NonStationary, TimeLimit, OrderEnforcing, PassiveEnvChecker)
+MONITORS = (Monitor, monitor.Monitor)
+LAYERS = (*MONITORS, NonStationary, TimeLimit, OrderEnforcing, PassiveEnvChecker)
 """Wrappers whose part in a step the batch takes over, or may leave out."""
 
 
@@ -114,7 +116,7 @@ class BatchMujoco(DummyVecEnv):
         self._shape, self._dtype = (rows, *(self.observation_space.shape or ())), self.observation_space.dtype
         self._courses: list[Course] = [_layer(env, NonStationary).course for env in self.envs]
         self._limits = [_layer(env, TimeLimit) for env in self.envs]
-        self._monitors = [_layer(env, Monitor) for env in self.envs]
+        self._monitors = [_layer(env, *MONITORS) for env in self.envs]
         changes = [type(change) for course in self._courses for change in course.tasks.changes.values()]
         self._acting = any(change.action is not Change.action for change in changes)
         self._seeing = any(change.observation is not Change.observation for change in changes) or any(
@@ -359,12 +361,13 @@ def _misfit(env: gym.Env[Any, Any]) -> str | None:
         return f"it steps {NAMES} only"
     layers = list(_layers(env))
     strange = [layer for at, layer in enumerate(layers) if layer not in LAYERS or layer in layers[:at]]
+    strange += [layer for layer in layers if layer in MONITORS][1:]
     if strange:
         return f"it does not know the wrapper {strange[0].__name__}"
     course = _layer(env, NonStationary)
     if course is None:
         return "its rows must be made by envs.make_env"
-    monitor = _layer(env, Monitor)
+    monitor = _layer(env, *MONITORS)
     if monitor is not None and (monitor.results_writer or monitor.info_keywords or monitor.reset_keywords):
         return "its rows' monitors write no file and take no keywords"
     settings = {"xml_file": inner.fullpath, "render_mode": inner.render_mode}
@@ -378,10 +381,10 @@ def _layers(env: gym.Env[Any, Any]) -> Iterator[type[gym.Wrapper[Any, Any, Any, 
         env = env.env
 
 
-def _layer(env: gym.Env[Any, Any], kind: type[Any]) -> Any:
-    """The wrapper of exactly this kind around an environment; None where there is none."""
+def _layer(env: gym.Env[Any, Any], *kinds: type[Any]) -> Any:
+    """The outermost wrapper of exactly one of these kinds around an environment; None where there is none."""
     while isinstance(env, gym.Wrapper):
-        if type(env) is kind:
+        if type(env) in kinds:
             return env
         env = env.env
     return None

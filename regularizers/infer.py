@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -43,7 +43,7 @@ class InFeR(Regularizer):
     for value networks. With beta at 100 it outweighs PPO's loss, of which clipping then leaves little: try 1e-3 or less
     there, a choice."""
 
-    heads: Annotated[int, Gt(0)] = 10
+    heads: Annotated[int, Gt(0), Le(10_000)] = 10
     """Number k of heads; 10 in the paper (as quoted by its reimplementation)."""
 
     beta: Annotated[float, Ge(0)] = 100.0

@@ -13,7 +13,7 @@ from typing import Annotated, Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from envs.changes.values import WholeChange
@@ -127,7 +127,7 @@ class RewardDelay(WholeChange):
     changes in mid-episode, what is outstanding is still paid when it was due.
     """
 
-    high: Annotated[int, Ge(0)] = 20
+    high: Annotated[int, Ge(0), Le(10_000)] = 20
     """Highest value drawn."""
 
     def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:

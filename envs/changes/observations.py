@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
@@ -105,7 +105,7 @@ class ObservationRotation(Change):
     Gaussian matrix with the signs of R's diagonal moved into Q (Mezzadri 2007, arXiv math-ph/0609050).
     """
 
-    dimensions: Annotated[int, Ge(2)] | None = None
+    dimensions: Annotated[int, Ge(2), Le(4096)] | None = None
     """Rotate into more dimensions than the observation has: it is lengthened to so many by zeros, in every task, and
     then rotated (in the original task only lengthened). None: into its own."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import gymnasium as gym
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
@@ -55,15 +55,15 @@ class WholeChange(Disturbance):
     nearest whole number to what is moved (the greater one of two): a delay that drifts grows one step at a time.
     """
 
-    values: tuple[Annotated[int, Ge(0)], ...] | None = None
+    values: tuple[Annotated[int, Ge(0), Le(10_000)], ...] | None = None
     """Values to go through, task by task, instead of drawing them."""
     draw: Literal["uniform", "log_uniform", "normal", "choice"] = "uniform"
     """How a value is drawn: all from low to high with equal chances (uniform), k with chances as log(1 + 1/k)
     (log_uniform), the nearest to a normal number about the middle of low and high, with a quarter of their distance
     as standard deviation (normal), or any one of `values` (choice)."""
-    low: Annotated[int, Ge(0)] = 1
+    low: Annotated[int, Ge(0), Le(10_000)] = 1
     """Lowest value drawn."""
-    high: Annotated[int, Ge(0)] = 5
+    high: Annotated[int, Ge(0), Le(10_000)] = 5
     """Highest value drawn."""
 
     def between(self, before: float, after: float, blend: float) -> int:

@@ -41,8 +41,7 @@ Tree = Any
 LONG = 32
 """From how many items on a list of numbers is written as an array."""
 NUMBERS = "biuf"
-"""Kinds of arrays that trees hold; those of texts and complex numbers are written as bytes."""
-BYTES = "SUc"
+"""Kinds of arrays that trees hold, up to 64 bits; all others are written as bytes."""
 HEAP_TYPE = 1 << 9
 """Python's flag of classes that are made by a class statement."""
 CODE = (
@@ -118,7 +117,7 @@ class Reader:
         return {name: self.read(value) for name, value in own if name not in without and isinstance(value, SIMPLE)}
 
     def _scalar(self, value: np.generic) -> Tree:
-        if value.dtype.kind in NUMBERS:
+        if _are_numbers(value.dtype):
             return value
         if isinstance(value, (np.str_, np.bytes_)):
             return value.item()
@@ -132,7 +131,7 @@ class Reader:
         raise _unknown(value)
 
     def _object(self, value: Any) -> Tree:
-        if isinstance(value, np.ndarray):
+        if type(value) is np.ndarray:
             return self._array(value)
         if type(value) is list:
             return _packed(value) or [self._item(item) for item in value]
@@ -163,7 +162,7 @@ class Reader:
 
     def _item(self, value: Any) -> Tree:
         """What an item of a collection holds: no object that would have to stand there already."""
-        if _is_plain(value) and not isinstance(value, enum.Enum) and id(value) not in self._numbers:
+        if _is_plain(value) and id(value) not in self._numbers:
             # Another run may have more or fewer of them by now, and they cannot be made from a tree.
             raise Unsupported(f"it keeps objects in lists or dictionaries ({_full_name(value)})")
         return self.read(value)
@@ -173,10 +172,10 @@ class Reader:
         if any(np.shares_memory(array, other) for other in others):
             raise Unsupported("it holds two arrays of which one shows a part of the other")
         (self._owners if array.base is None else self._views).append(array)
-        if array.dtype.kind in BYTES:
+        if not _are_numbers(array.dtype):
+            if array.dtype.hasobject or array.dtype.names:
+                raise _unknown(array)
             return "bytes", array.dtype.str, list(array.shape), array.tobytes()
-        if array.dtype.kind not in NUMBERS:
-            raise _unknown(array)
         # The order in memory is the order in which numbers are summed up.
         if array.flags.f_contiguous and not array.flags.c_contiguous:
             return "fortran", array.T.copy()
@@ -294,7 +293,7 @@ class Writer:
         return self._add(transposed.copy().T)
 
     def _bytes(self, old: Any, dtype: str, shape: list[int], text: bytes) -> Any:
-        if np.dtype(dtype).kind not in BYTES:
+        if np.dtype(dtype).hasobject:
             raise ValueError(f"a snapshot holds no arrays of {dtype}")
         return self._add(np.frombuffer(text, dtype).reshape(shape).copy())
 
@@ -388,6 +387,10 @@ FORMS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _are_numbers(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in NUMBERS and dtype.itemsize <= 8 and dtype.isnative
+
+
 def _packed(values: list[Any]) -> Tree | None:
     """A long list of numbers as an array; None for others."""
     if len(values) < LONG:
@@ -423,7 +426,7 @@ def _parts(space: gym.Space[Any]) -> list[gym.Space[Any]]:
 def _is_plain(value: Any) -> bool:
     """Whether all that an object holds is in its attributes."""
     kinds = type(value).__mro__[:-1]
-    if not hasattr(value, "__dict__") or isinstance(value, enum.Enum):
+    if not hasattr(value, "__dict__") or isinstance(value, (enum.Enum, gym.Space)):
         return False
     return type(value) is types.SimpleNamespace or (
         all(kind.__flags__ & HEAP_TYPE for kind in kinds) and type(value).__basicsize__ <= _Plain.__basicsize__

@@ -1,8 +1,9 @@
 """MuJoCo's simulations as arrays.
 
 What a step leads to depends on what MuJoCo itself calls the state. But observations and rewards are also made of what a
-step computed on its way, such as positions of bodies, which are those of the state a substep before. So all arrays are
-kept whose size the model alone determines. Contacts and constraints are found anew by every step.
+step computed on its way, such as positions of bodies, which are those of the state a substep before. So all arrays of
+floating numbers are kept whose size the model alone determines. Contacts and constraints are found anew by every step,
+and so are whole numbers, which say where in memory something is and are not to be taken from a file.
 """
 
 import zlib
@@ -11,8 +12,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-POINTERS = {"plugin_data"}
-"""Arrays of addresses in memory."""
+KINDS = "fb"
+"""Kinds of arrays that are kept: floating numbers, and what is on or off."""
 _lasting: dict[int, list[str]] = {}
 
 
@@ -38,20 +39,18 @@ def write(data: Any, tree: dict[str, Any]) -> None:
 def lasting(data: Any) -> list[str]:
     """The names of the arrays in which something remains between two steps.
 
-    The others, of contacts, constraints and what they tie together, have another shape at each step; where nothing was
-    simulated they are empty, or stand for nothing in memory.
+    The others, of contacts and constraints, have another shape at each step, and are empty where nothing was simulated.
     """
     model = data.model
     if model.signature not in _lasting:
         untouched = mujoco.MjData(model)
-        names = [name for name in dir(untouched) if not name.startswith("_") and name not in POINTERS]
-        _lasting[model.signature] = [name for name in names if _is_in_memory(untouched, name)]
+        arrays = {name: getattr(untouched, name) for name in dir(untouched) if not name.startswith("_")}
+        _lasting[model.signature] = [
+            name
+            for name, array in arrays.items()
+            if isinstance(array, np.ndarray) and array.size > 0 and array.dtype.kind in KINDS
+        ]
     return _lasting[model.signature]
-
-
-def _is_in_memory(data: Any, name: str) -> bool:
-    array = getattr(data, name)
-    return isinstance(array, np.ndarray) and array.size > 0 and np.shares_memory(array, getattr(data, name))
 
 
 def checksum(model: Any) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from agents.layers import Network
@@ -66,10 +66,10 @@ class Hessian(Metric):
     epsilon: Annotated[float, Gt(0)] = 0.1
     """Eigenvalues beyond it count for the rank: 0.1 in the code of He et al."""
 
-    order: Annotated[int, Ge(2)] = 50
+    order: Annotated[int, Ge(2), Le(1000)] = 50
     """Steps of Lanczos: 100 in the code of He et al.; 50, for half the time, is a choice."""
 
-    probes: Annotated[int, Ge(1)] = 1
+    probes: Annotated[int, Ge(1), Le(1000)] = 1
     """Starting vectors: 1 in the code of He et al. More make rank and trace more precise, in as many times the time."""
 
     samples: Annotated[int, Ge(1)] = 256

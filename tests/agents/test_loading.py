@@ -119,3 +119,23 @@ def test_other_files_are_refused_in_one_sentence(content: Any, message: str, tmp
                 archive.writestr(name, text)
     with pytest.raises(UsageError, match=message):
         load_safely(path)
+
+
+def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    make("ppo").save(tmp_path / "good.zip")
+    with (
+        zipfile.ZipFile(tmp_path / "good.zip") as good,
+        zipfile.ZipFile(tmp_path / "bad.zip", "w", zipfile.ZIP_DEFLATED) as bad,
+    ):
+        for name in good.namelist():
+            bad.writestr(name, b"\0" * 2**28 if name == "policy.pth" else good.read(name))
+    assert (tmp_path / "bad.zip").stat().st_size < 2**20
+    with pytest.raises(UsageError, match=r"would unpack to 268,[\d,]+ bytes, far more than any model of its size"):
+        load_safely(tmp_path / "bad.zip")
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.zip")
+    with pytest.raises(UsageError, match=r"model\.zip: is no regular file\."):
+        load_safely(tmp_path / "model.zip")

@@ -89,38 +89,29 @@ TOO_MUCH = [
     ("--threads", HUGE, "at most 256"),
     ("--steps", str(2**63), "are the most; choose fewer steps"),
     ("--agent.learning-rate", "1e300", "at most 1e+30"),
+    ("--schedule", "rotated", "--schedule.observation-rotation.dimensions", HUGE, "at most 4096"),
+    ("--schedule", "delayed.yaml", "--schedule.observation-delay.high", HUGE, "at most 10000"),
+    ("--regularizer", "infer", "--regularizer.heads", HUGE, "at most 10000"),
+    ("--metrics", "hessian", "--metrics.order", HUGE, "at most 1000"),
+    ("--metrics", "hessian", "--metrics.probes", HUGE, "at most 1000"),
     ("--optimizer.weight-decay", "1e300", "at most 1e+30"),
 ]
-"""Settings that would fill the memory or overflow, a value, and what the sentence says."""
+"""Flags that would fill the memory or overflow, and what the sentence says."""
 
 
-@pytest.mark.parametrize(("flag", "value", "allowed"), TOO_MUCH)
+@pytest.mark.parametrize("case", TOO_MUCH, ids=lambda case: case[-3])
 def test_what_would_fill_the_memory_is_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    flag: str,
-    value: str,
-    allowed: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: tuple[str, ...]
 ) -> None:
+    *more, allowed = case
     monkeypatch.chdir(tmp_path)
-    words = [
-        "--env",
-        "CartPole-v1",
-        "--schedule",
-        "permuted",
-        "--optimizer",
-        "adam",
-        "--agent.batch-size",
-        "2",
-        "--run-dir",
-        "r",
-    ]
+    Path("delayed.yaml").write_text("kind: periodic\nperiod: 4096\nchanges: {observation_delay: {}}\n")
+    words = ["--env", "CartPole-v1", "--schedule", "permuted", "--optimizer", "adam", "--agent.batch-size", "2"]
     monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**20, "SC_PAGE_SIZE": 2**12}.__getitem__)
-    assert train.main([*words, flag, value]) == 2
+    assert train.main([*words, *more]) == 2
     printed = capsys.readouterr().err
     assert re.fullmatch(rf"train\.py: error: .*{re.escape(allowed)}.*\.\n", printed), printed
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["delayed.yaml"]
 
 
 def test_a_replay_buffer_counts_as_far_as_the_run_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,7 +280,7 @@ LINES = st.fixed_dictionaries(
         "--regularizer": st.sampled_from(["none", *REGULARIZERS]),
         "--optimizer": st.sampled_from(["agent", *OPTIMIZERS]),
         "--reset": st.permutations(sorted(RESETS)),
-        "--reset.redo.tau": st.floats(-1.0, 0.999),
+        "--reset.redo.tau": st.floats(-1.0, -1e-9) | st.floats(1e-9, 0.999),
         "--reset.shrink-perturb.perturb": FLOATS,
         "--env": st.sampled_from(["CartPole-v1", "Hopper-v5"]),
     }

@@ -146,10 +146,10 @@ def test_the_nearest_flag_is_looked_for_in_its_own_group() -> None:
     assert nearest("agent.zzzzz", known) is None
 
 
-FLOATS = st.floats(-1e30, 1e30)
+FLOATS = st.floats(-1e30, -1e-35) | st.just(0.0) | st.floats(1e-35, 1e30)
 INNERS = st.builds(
     Inner,
-    rate=st.floats(0, 1e30, exclude_min=True),
+    rate=st.floats(1e-35, 1e30),
     steps=st.integers(-(2**63), 2**63),
     sizes=st.none() | st.lists(st.integers(-9, 9), min_size=1, max_size=4).map(tuple),
     limit=st.none() | FLOATS,

@@ -71,6 +71,12 @@ def test_numbers_that_would_be_infinite_in_single_precision_are_refused(value: f
     assert find_problem(float, 1e30) is find_problem(float, -1e30) is None
 
 
+@pytest.mark.parametrize("value", [9e-36, -9e-36, 1e-320])
+def test_numbers_that_would_be_0_in_single_precision_are_refused(value: float) -> None:
+    assert find_problem(float, value) == f"must be 0 or at least 1e-35 in size, not {value!r}"
+    assert find_problem(float, 1e-35) is find_problem(float, -0.0) is None
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -86,17 +92,17 @@ def test_an_error_is_one_line_that_can_be_printed(text: str, line: str) -> None:
 
 
 @given(
-    share=st.floats(0, 1),
+    share=st.just(0.0) | st.floats(1e-35, 1),
     count=st.integers(1, 2**63),
     sizes=st.none() | st.lists(st.integers(1, 2**63), max_size=3).map(tuple),
-    limit=st.none() | st.floats(0, 1e30, exclude_min=True),
+    limit=st.none() | st.floats(1e-35, 1e30),
 )
 def test_what_is_allowed_passes(share: float, count: int, sizes: tuple[int, ...] | None, limit: float | None) -> None:
     made = Example(share=share, count=count, sizes=sizes, limit=limit)
     assert (made.share, made.count, made.sizes, made.limit) == (share, count, sizes, limit)
 
 
-@given(st.floats(-1e30, 1e30))
+@given(st.floats(-1e30, -1e-35) | st.just(0.0) | st.floats(1e-35, 1e30))
 def test_bounds_hold_exactly_where_they_say(value: float) -> None:
     assert (find_problem(Share, value) is None) == (0 <= value <= 1)
     assert (find_problem(Annotated[float, Gt(0), Lt(1)], value) is None) == (0 < value < 1)

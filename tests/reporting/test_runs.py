@@ -127,7 +127,7 @@ def test_configurations_without_end_are_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", returns=[100])
     lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))]
     (path / "config.yaml").write_text("\n".join(lines))
-    with pytest.raises(UsageError, match="more than 20,000 settings"):
+    with pytest.raises(UsageError, match="more than 20,000 values, aliases written out"):
         read_run(path)
     (path / "config.yaml").write_text("a: " + "[" * 500)
     with pytest.raises(UsageError):
