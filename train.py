@@ -72,11 +72,11 @@ def train(config: Config, console: Console, command: str = "") -> int:
         if config.run.preflight and not directory.is_unfinished(config):
             check(config)
         directory.make()
-        with RunLock(directory.lock):
+        with RunLock(directory.lock) as lock:
             if is_finished(directory, console):  # by another process, meanwhile
                 return 0
             run.begin(command)
-            status = run.learn()
+            status = run.learn(lock)
             if status == 0:
                 directory.lock.unlink()
     except BaseException:

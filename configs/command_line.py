@@ -20,7 +20,7 @@ from agents import AGENTS, NETWORKS, AgentSettings, NetworkSettings
 from configs import arms, files
 from configs.flags import Flags, build, canonical, from_command_line, from_mapping
 from configs.interval import Interval
-from configs.settings import SettingError, Settings, UsageError, did_you_mean
+from configs.settings import LARGEST, SettingError, Settings, UsageError, did_you_mean
 from envs import Stepping
 from envs.changes import CHANGES
 from envs.compositions import OWN, Composition
@@ -145,14 +145,14 @@ class Run(Settings):
             self.run_dir = self._folder(self.run_dir)
 
     def _folder(self, path: Path) -> Path:
-        """A path that a directory can have, `~` written out."""
+        """A path that a directory can have and that can be shown, `~` written out."""
+        if not str(path).isprintable():
+            raise SettingError(self, "run_dir", f"must be text that can be printed, not {str(path)!r}")
         try:
             path = path.expanduser()
-            longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
-        except (RuntimeError, UnicodeEncodeError) as error:
+        except RuntimeError as error:
             raise SettingError(self, "run_dir", f"cannot be {str(path)!r} ({error})") from error
-        if "\0" in str(path):
-            raise SettingError(self, "run_dir", f"must be without the character NUL, not {str(path)!r}")
+        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
         if longest > LONGEST_NAME:
             raise SettingError(self, "run_dir", f"must have names of at most {LONGEST_NAME} bytes, not of {longest}")
         return path
@@ -445,7 +445,7 @@ def _scale(flags: Flags, tree: dict[str, Any]) -> float:
         scale = float(flags["scale"][0][0] if "scale" in flags else tree.get("scale", 1.0))
     except (ValueError, TypeError, IndexError):
         return 1.0
-    return scale if 0 < scale < float("inf") else 1.0
+    return scale if 0 < scale <= LARGEST else 1.0
 
 
 def _title(name: Any, origin: str) -> str:

@@ -29,7 +29,7 @@ import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv, expand_model_path
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
-from stable_baselines3.common import monitor
+from stable_baselines3.common.monitor import Monitor as PlainMonitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
@@ -54,7 +54,7 @@ FITTING = {
     for name in ("actions", "delays", "locomotion", "mujoco", "observations", "rewards", "sensors")
 }
 """Where the changes are that act on models, or on what passes between agent and environment, and on nothing else."""
-MONITORS = (Monitor, monitor.Monitor)
+MONITORS = (Monitor, PlainMonitor)
 LAYERS = (*MONITORS, NonStationary, TimeLimit, OrderEnforcing, PassiveEnvChecker)
 """Wrappers whose part in a step the batch takes over, or may leave out."""
 

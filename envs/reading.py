@@ -10,8 +10,8 @@ from envs.compositions import Composition
 from envs.schedules import COMPOSITIONS, SCHEDULES, STEP_SETTINGS
 from envs.tasks import Tasks
 
-MOST_STEPS = 2**63
-"""Numbers of steps from here on are too large for any run."""
+MOST_STEPS, TOO_MANY = 2**63, 2**64
+"""Numbers of steps from the first on are too large for any run; the second is refused, as whatever is above it."""
 
 
 def read_tasks(tree: Mapping[str, Any], seed: int = 0) -> Tasks:
@@ -68,4 +68,4 @@ def times(steps: Any, factor: float) -> Any:
     """A number of steps times `factor`; whatever is no such number stays as it is, and is refused where it is used."""
     if factor == 1 or isinstance(steps, bool) or not isinstance(steps, (int, float)) or not 1 <= steps < MOST_STEPS:
         return steps
-    return max(1, round(steps * factor))
+    return max(1, round(min(steps * factor, TOO_MANY)))

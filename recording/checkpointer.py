@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from agents.plasticity import Plasticity
 from agents.sb3 import agent_state, begin_episodes, load_agent_state, load_replay_position, replay_rings
 from checkpoints.checkpoint import Checkpoint
+from checkpoints.lock import RunLock
 from checkpoints.randomness import global_state, set_global_state
 from checkpoints.segments import Ring
 from checkpoints.store import Store
@@ -43,6 +44,7 @@ class Checkpointer(CallbackList):
         recorder: what has been recorded.
         plasticity: the interventions.
         store: where checkpoints are kept.
+        lock: of the run's directory, which must still be this process's when something is saved.
         every: how often to save.
         interruption: tells when the run is asked to leave.
         about: what every checkpoint says of itself.
@@ -62,6 +64,7 @@ class Checkpointer(CallbackList):
         recorder: Recorder,
         plasticity: Plasticity,
         store: Store,
+        lock: RunLock,
         every: Interval,
         interruption: Interruption,
         about: dict[str, Any],
@@ -74,6 +77,7 @@ class Checkpointer(CallbackList):
         self.recorder = recorder
         self.plasticity = plasticity
         self.store = store
+        self.lock = lock
         self.every = every
         self.interruption = interruption
         self.about = about
@@ -134,6 +138,7 @@ class Checkpointer(CallbackList):
     def save(self) -> None:
         """Save the whole run; an OSError where that cannot be done leaves what was saved before."""
         began = time.monotonic()
+        self.lock.check()
         replay = replay_rings(self.model)
         parts = {
             "agent": agent_state(self.model),

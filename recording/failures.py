@@ -76,7 +76,7 @@ def run_errors(
     except UsageError:
         raise
     except RunError as error:
-        raise RunError(f"{error} {recovery()}".rstrip()) from error
+        raise RunError(_joined(str(error), directory, recovery)) from error
     except Exception as error:
         sentence = explain(error, directory, env_id, where())
         if sentence is None and isinstance(error, BrokenPipeError):  # nobody reads the output any more
@@ -86,9 +86,9 @@ def run_errors(
         kept = keep_traceback(error, directory)
         if sentence is not None:
             sentence = sentence[0].upper() + sentence[1:]
-            raise RunError(f"{sentence} {recovery()}".rstrip()) from error
+            raise RunError(_joined(sentence, directory, recovery)) from error
         written = f", and this traceback in {kept}" if kept else ""
-        error.add_note(f"Perennial has failed at {where()}; the run is in {directory}{written}. {recovery()}".rstrip())
+        error.add_note(_joined(f"This happened at {where()}; the run is in {directory}{written}.", directory, recovery))
         raise
 
 
@@ -115,6 +115,11 @@ def explain(error: BaseException, directory: Path, env_id: str, where: str) -> s
         if isinstance(cause, torch.OutOfMemoryError):
             return f"the device's memory is used up at {where}{_said(cause)}"
     return None
+
+
+def _joined(sentence: str, directory: Path, recovery: Callable[[], str]) -> str:
+    """The sentence, and how to go on, as long as there is anything to go on from."""
+    return f"{sentence} {recovery()}".rstrip() if directory.is_dir() else sentence
 
 
 @contextmanager
@@ -198,7 +203,7 @@ class FilesWatch:
                 self._files[path] = identity, size_now, lost
                 continue
             del self._files[path]
-            happened = "deleted" if now is None else "replaced" if now != identity else "cut off"
+            happened = "deleted or moved" if now is None else "replaced" if now != identity else "cut off"
             lost(f"{path} was {happened} while the run went on.")
 
 

@@ -18,6 +18,7 @@ from agents.plasticity import Plasticity
 from agents.sb3 import read_networks
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.errors import CheckpointError
+from checkpoints.lock import RunLock
 from checkpoints.store import Store
 from configs.building import notes
 from configs.command_line import Config
@@ -25,7 +26,7 @@ from configs.interval import Interval
 from configs.settings import UsageError
 from envs import Tasks
 from envs.normalize import Normalize
-from metrics import METRICS
+from metrics import DEFAULT, METRICS
 from recording.checkpointer import Checkpointer, when_lost
 from recording.console import ProgressBar
 from recording.directory import RunDirectory, State, versions
@@ -116,13 +117,13 @@ class Run:
     def _idle_metrics(self) -> Iterator[str]:
         """Which of the metrics that were singled out have nothing to measure."""
         idle = self.measurer.idle(self.model)
-        if idle and len(self.measurer.metrics) < len(METRICS):
+        if idle and list(self.measurer.metrics) not in (list(METRICS), list(DEFAULT)):
             networks = ", ".join(network.name for network in read_networks(self.model))
             name = type(self.model).__name__
             yield f"there is nothing for the metrics {', '.join(idle)} in {name}, which has {networks}."
 
-    def learn(self) -> int:
-        """Train to the end; returns the exit status."""
+    def learn(self, lock: RunLock) -> int:
+        """Train to the end, while holding the directory's lock; returns the exit status."""
         config, directory, model = self.config, self.directory, self.model
         directory.set_status("running", self.resume.step if self.resume else 0)
         output = TensorBoardOutputFormat(str(directory.path))
@@ -138,6 +139,7 @@ class Run:
             recorder,
             self.plasticity,
             self.store,
+            lock,
             self.every,
             interruption,
             {"versions": versions()},

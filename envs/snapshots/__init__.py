@@ -28,9 +28,10 @@ def snapshot(vec_env: VecEnv) -> Tree:
     """
     inner, normalizer = _parts(vec_env)
     read = _read_rows(inner)
+    exact = _obstacle(vec_env, read) is None
     return {
         "rows": read,
-        "resets": _read_resets(inner) if all("state" in row for row in read) else None,
+        "resets": Reader().read([list(inner.reset_infos), inner._seeds, inner._options]) if exact else None,
         "action_space": Reader().read(inner.action_space),
         "batch": inner.state_dict() if hasattr(inner, "state_dict") else None,
         "normalizer": None if normalizer is None else _read_normalizer(normalizer),
@@ -66,11 +67,16 @@ def unsupported(vec_env: VecEnv) -> str | None:
 
     What an environment holds may change with its first reset, so that this is best asked after it.
     """
+    inner, _ = _parts(vec_env)
+    return _obstacle(vec_env, _read_rows(inner))
+
+
+def _obstacle(vec_env: VecEnv, read: list[dict[str, Tree]]) -> str | None:
+    """Why environments of which this was read are unsupported."""
     for layer in _wrappers(vec_env):
         if type(layer) not in (Normalize, VecTransposeImage):
             return f"the wrapper {type(layer).__name__} is unknown"
-    inner, _ = _parts(vec_env)
-    return next((row["reason"] for row in _read_rows(inner) if "reason" in row), None)
+    return next((row["reason"] for row in read if "reason" in row), None)
 
 
 def _restore(vec_env: VecEnv, inner: Any, normalizer: Normalize | None, tree: Any) -> VecEnvObs | None:
@@ -86,7 +92,7 @@ def _restore(vec_env: VecEnv, inner: Any, normalizer: Normalize | None, tree: An
         inner.load_state_dict(tree["batch"])
     if normalizer is not None:
         _write_normalizer(normalizer, tree["normalizer"])
-    if all("state" in row for row in tree["rows"]):
+    if tree["resets"] is not None:
         inner.reset_infos, inner._seeds, inner._options = Writer().write(tree["resets"], None)
         return None
     inner._seeds = [row.get("seed") for row in tree["rows"]]
@@ -122,10 +128,6 @@ def _write_rows(inner: VecEnv, trees: list[dict[str, Tree]]) -> list[str | None]
     if isinstance(inner, SubprocVecEnv) and inner.has_attr("restore"):
         return [inner.env_method("restore", tree, indices=[row])[0] for row, tree in enumerate(trees)]
     return [f"the snapshot is of others: {type(inner).__name__} {MUTE}" if "state" in tree else None for tree in trees]
-
-
-def _read_resets(inner: VecEnv) -> Tree:
-    return Reader().read([list(inner.reset_infos), inner._seeds, inner._options])
 
 
 def _read_normalizer(normalizer: Normalize) -> Tree:

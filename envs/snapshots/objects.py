@@ -153,6 +153,8 @@ class Reader:
         if isinstance(value, gym.Space):
             return self._space(value)
         if isinstance(value, mujoco.MjModel):
+            if obstacle := simulations.obstacle(value):
+                raise Unsupported(obstacle)
             return "model", simulations.checksum(value)
         if isinstance(value, mujoco.MjData):
             return "data", simulations.read(value)

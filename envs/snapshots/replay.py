@@ -88,8 +88,8 @@ def needs_replay(env: gym.Env[Any, Any]) -> bool:
     sequence = sequence_in(env)
     if sequence is None:
         return layers.is_box2d(env.unwrapped)
-    specs = [gym.spec(name.partition("?")[0]) for name in sequence.names]
-    return any(str(spec.entry_point).startswith(layers.BOX2D) for spec in specs)
+    specs = [gym.registry.get(name.partition("?")[0]) for name in sequence.names]
+    return any(spec is not None and str(spec.entry_point).startswith(layers.BOX2D) for spec in specs)
 
 
 def same(one: Tree, other: Tree) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+SLEEP = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
 KINDS = "fb"
 """Kinds of arrays that are kept: floating numbers, and what is on or off."""
 _lasting: dict[int, list[str]] = {}
@@ -51,6 +52,13 @@ def lasting(data: Any) -> list[str]:
             if isinstance(array, np.ndarray) and array.size > 0 and array.dtype.kind in KINDS
         ]
     return _lasting[model.signature]
+
+
+def obstacle(model: Any) -> str | None:
+    """Why simulations of a model cannot be read; None where they can."""
+    if model.nplugin:
+        return "its simulation has plugins, whose state cannot be read"
+    return "its simulation lets bodies sleep" if model.opt.enableflags & SLEEP else None
 
 
 def checksum(model: Any) -> int:

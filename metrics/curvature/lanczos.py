@@ -98,7 +98,11 @@ class Tridiagonal:
 
 
 def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, order: int) -> Tridiagonal:
-    """Lanczos with full re-orthogonalisation, twice in each step.
+    """Lanczos with full re-orthogonalisation.
+
+    Each product loses its parts along the last two vectors first, as in exact arithmetic, then what rounding has left
+    along all of them. One such pass keeps the basis orthogonal to a root of the precision, which is what the Ritz
+    values need to be exact to the precision itself (Simon, Math. Comp. 1984).
 
     Args:
         product: the symmetric matrix times a vector `[n]`.
@@ -115,9 +119,8 @@ def lanczos(product: Callable[[Tensor], Tensor], start: Tensor, order: int) -> T
         following = product(vector)
         diagonal.append(float(following @ vector))
         scale = max(scale, float(following.norm()))
-        known = basis[: step + 1]
-        for _ in range(2):
-            following = following - known.T @ (known @ following)
+        for known in (basis[max(step - 1, 0) : step + 1], basis[: step + 1]):
+            following = torch.addmv(following, known.T, known @ following, alpha=-1)
         remaining = float(following.norm())
         if not math.isfinite(diagonal[-1] + remaining):
             diagonal[-1] = math.nan

@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from agents.layers import Network
 from metrics.base import Measured, Metric, View
 
-COLUMNS = 8192
+COLUMNS = 1024
 """How many parameters are looked at together: what is in double precision fits into a processor's cache."""
 
 TINY = torch.finfo(torch.float64).eps

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 
 from agents.layers import Network
 from metrics.trainability.chain import Chain
+from metrics.trainability.stacked import is_plain, run_plain
 
 Inputs = tuple[Any, ...]
 Weights = dict[str, Tensor]
@@ -39,6 +40,7 @@ class Copies:
         self._tensors = dict(self._chain.named_parameters())
         self._params = {name: self._chain.own.get(tensor) for name, tensor in self._tensors.items()}
         self.params = {name: param for name, param in self._params.items() if param is not None and param.optimizer}
+        self._plain = is_plain(self._chain) and len(self.inputs) == 1
         self._each: list[Chain] = []
 
     def now(self, generator: torch.Generator) -> Weights:
@@ -65,6 +67,8 @@ class Copies:
         Where modules keep statistics each copy gets its own, and they run one by one; so do modules that `vmap` cannot
         run.
         """
+        if self._plain:
+            return
         stateful = any(True for _ in self._chain.buffers())
         self._each = []
         if not stateful and self._can_stack(stacks):
@@ -78,6 +82,8 @@ class Copies:
 
     def run(self, stacks: Weights, inputs: Inputs) -> Tensor:
         """Outputs of all copies on the same inputs, all heads side by side: `[copies, samples, outputs]`."""
+        if self._plain:
+            return run_plain(self._chain, stacks, *inputs)
         if not self._each:
             return self._together(stacks, inputs)
         return torch.stack(

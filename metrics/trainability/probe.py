@@ -57,8 +57,10 @@ class TrainabilityProbe(Metric):
     costly = True
     at_switch = True
 
-    targets: Count = 2
-    """How many random functions are fitted; values are means over them (a choice)."""
+    targets: Count = 1
+    """How many random functions are fitted; values are means over them. 1 is a choice, for half the time of 2 in wide
+    networks. From draw to draw the logarithm of a trained network's ratio spreads by 0.19 (actors of PPO on CartPole
+    and SAC on Pendulum) to 0.55 (their critics) with 1, by 0.15 to 0.44 with 2, around the same mean."""
 
     steps: Count = 100
     """Optimiser steps of each copy (a choice; Lyle et al. 2022: 50,000, which no run can afford on the way)."""

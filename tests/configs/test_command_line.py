@@ -194,8 +194,10 @@ def test_a_label_that_could_be_no_flag_is_refused(write: Any, label: str) -> Non
         ("--schedule.period 1 --steps 1000001", ["1,000,001 steps", "1,000,001 tasks", "1,000,000 are the most"]),
         (f"--run-dir a/{'b' * 201}/c", ["--run-dir", "200 bytes, not of 201"]),
         ("--run-dir ~nobody-of-this-name/x", ["--run-dir", "~nobody-of-this-name/x"]),
-        ("--run-dir \ud800", ["--run-dir", "ud800"]),
-        ("--run-dir a\0b", ["--run-dir", "NUL"]),
+        ("--run-dir a\udc80", ["--run-dir", "can be printed", "udc80"]),
+        ("--config cartpole_permuted --scale 1e308", ["--scale", "at most 1e+30"]),
+        ("--config cartpole_permuted --scale 1e29", ["period", "whole number of at most"]),
+        ("--run-dir a\0b", ["--run-dir", "can be printed", "x00"]),
     ],
 )
 def test_mistakes_are_named(words: str, expected: list[str]) -> None:
@@ -223,6 +225,7 @@ def test_mistakes_are_named(words: str, expected: list[str]) -> None:
         ("seed: 2020-01-01", ["x.yaml: seed", "whole number"]),
         ("benchmark: ../elsewhere", ["x.yaml: benchmark", "without slashes"]),
         ("benchmark: [a]", ["x.yaml: benchmark", "['a']"]),
+        ("benchmark: ..", ["x.yaml: benchmark", "'..'"]),
         ("schedule: {name: permuted, period: {a: 1}}", ["period.a"]),
         ("schedule: {kind: perodic}", ["kind", "'perodic'", "did you mean 'periodic'"]),
         ("schedule: {kind: periodic}", ["--schedule.period is missing"]),

@@ -11,6 +11,7 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from agents.injection import inject
 from agents.layers import Network
@@ -18,9 +19,11 @@ from agents.modules import SpectralNorm
 from configs.settings import SettingError
 from metrics.base import View
 from metrics.trainability import TrainabilityProbe
+from metrics.trainability.chain import Chain
 from metrics.trainability.copies import Copies, Weights, take
-from metrics.trainability.fitting import fit, segments
+from metrics.trainability.fitting import fit, stepper
 from metrics.trainability.probe import summary
+from metrics.trainability.stacked import is_plain, run_plain
 from metrics.trainability.targets import random_targets
 from optimizers import Muon, UnitAdam
 from tests.features import Watched
@@ -147,14 +150,12 @@ def test_copies_trained_together_are_those_of_a_plain_loop(kind: str, names: lis
         view.watched.model.policy.set_training_mode(False)
 
 
-def test_parameters_with_other_step_counts_are_stepped_apart() -> None:
+def test_parameters_keep_step_counts_of_their_own() -> None:
     view = seen("ppo", learn=64)
     network = view.watched.networks["actor"]
     assert network.optimizer is not None
-    assert len(segments(Copies(network, view.inputs(network)).params, network.optimizer)) == 1
     network.layers[0].weight.reset_moments(moments="zero_and_step")
     network.layers[1].params()[1].forget()
-    assert len(segments(Copies(network, view.inputs(network)).params, network.optimizer)) == 3
     check(view, network)
 
 
@@ -179,18 +180,21 @@ def test_adam_stands_in_for_an_optimiser_of_whole_matrices_and_takes_over_its_mo
     network = view.watched.networks["actor"]
     optimizer = network.optimizer
     assert optimizer is not None
-    with_moments, matrix = segments(Copies(network, view.inputs(network)).params, optimizer)
-    assert with_moments.options == matrix.options == {"lr": 3e-4, "betas": (0.8, 0.99), "eps": 1e-5}
-    assert matrix.names == ["body.0.2.weight"]  # Muon's own, which has no second moment
-    assert matrix.state == {}
-    assert float(with_moments.state["step"]) == optimizer.state[network.layers[0].weight.tensor]["step"] == 2
-    moments = [
-        optimizer.state[param.tensor]["exp_avg"].flatten() for param in network.params() if param.tensor.dim() == 1
-    ]
-    first, second, head = moments
-    rows = with_moments.state["exp_avg"]
-    torch.testing.assert_close(rows[48 : 72 - 2], torch.cat([first, second]))
-    torch.testing.assert_close(rows[-2:], head)
+    copies = Copies(network, view.inputs(network))
+    fresh, carried = ({name: param.tensor.detach()[None] for name, param in copies.params.items()} for _ in range(2))
+    made = stepper(optimizer, copies.params, fresh, carried, factor=2)
+    (group,) = made.param_groups
+    assert type(made) is torch.optim.Adam
+    assert (group["lr"], group["betas"], group["eps"]) == (6e-4, (0.8, 0.99), 1e-5)
+    assert not any(stack in made.state for stack in fresh.values())
+    for name, param in copies.params.items():
+        own = optimizer.state[param.tensor]
+        if name == "body.0.2.weight":  # Muon's own, which has no second moment
+            assert carried[name] not in made.state
+            continue
+        assert float(made.state[carried[name]]["step"]) == own["step"] == 2
+        torch.testing.assert_close(made.state[carried[name]]["exp_avg"][0], own["exp_avg"])
+        torch.testing.assert_close(made.state[carried[name]]["exp_avg_sq"][0], own["exp_avg_sq"])
     values = TrainabilityProbe(steps=5).measure(network, view)
     assert all(0 < value < 2 for value in values.values())
 
@@ -253,6 +257,34 @@ def test_a_copy_is_the_network(kind: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("ppo", "actor"), ("sac", "actor"), ("ppo-crelu", "critic"), ("sac-layernorm", "critic0")]
+)
+def test_only_plain_networks_are_run_by_products_of_matrices(kind: str, name: str) -> None:
+    view = learnt(kind)
+    chain = Chain(view.watched.networks[name])
+    (inputs,) = chain.cut(view.watched.inputs(name))
+    assert is_plain(chain) == (kind in ("ppo", "sac"))
+    if is_plain(chain):
+        stacks = {of: torch.stack([tensor.detach(), -tensor.detach()]) for of, tensor in chain.named_parameters()}
+        for outputs, sign in zip(run_plain(chain, stacks, inputs), (1, -1), strict=True):
+            weights = {of: sign * tensor.detach() for of, tensor in chain.named_parameters()}
+            torch.testing.assert_close(outputs, functional_call(chain, weights, (inputs,)))
+
+
+def test_hooks_and_missing_biases_are_not_passed_over() -> None:
+    view = seen("ppo")
+    inject([view.watched.networks["critic"]], 2, generator())
+    injected, chain = (Chain(view.watched.networks[name]) for name in ("critic", "actor"))
+    injected.cut(view.watched.inputs("critic"))
+    assert not is_plain(injected)
+    chain.heads[0] = nn.Linear(10, 2, bias=False)
+    (inputs,) = chain.cut(view.watched.inputs("actor"))
+    assert is_plain(chain)
+    stacks = {name: tensor.detach()[None] for name, tensor in chain.named_parameters()}
+    torch.testing.assert_close(run_plain(chain, stacks, inputs)[0], chain(inputs))
+
+
 def test_outputs_are_fitted_before_they_are_squashed() -> None:
     view = seen("td3")
     network = view.watched.networks["actor"]
@@ -291,7 +323,7 @@ def damaged(kind: str, name: str, damage: Callable[[Network], None]) -> dict[str
     view = seen(kind)
     with torch.no_grad():
         damage(view.watched.networks[name])
-    return TrainabilityProbe(learning_rates=(10.0,)).measure(view.watched.networks[name], view)
+    return TrainabilityProbe(targets=2, learning_rates=(10.0,)).measure(view.watched.networks[name], view)
 
 
 def nothing(network: Network) -> None:

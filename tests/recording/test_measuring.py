@@ -19,7 +19,8 @@ from recording.measuring import FEWEST, STEP_EVERY, Measurement, Measurer
 from tests.models import make, weights
 from tests.recording.conftest import PPO, SAC, Recorded, record
 
-ALL = "--metrics all --measure-every 40 --measure-costly-every 240 --measure-samples 40 --histograms"
+ALL = """--metrics all --measure-every 40 --measure-costly-every 240 --measure-samples 40 --histograms
+    --metrics.trainability.steps 10 --metrics.hessian.order 10"""
 OTHERS = {
     "box": "--env Pendulum-v1 --schedule stationary --agent a2c --agent.n-steps 32 --steps 192 --network.hidden 8,8",
     "dqn": "--env CartPole-v1 --schedule stationary --agent dqn --steps 200 --agent.learning-starts 30 "

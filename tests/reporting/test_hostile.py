@@ -19,6 +19,8 @@ from reporting.summary import summarize
 from tests.reporting.synthetic import config, write_run
 
 FILES = ("config.yaml", "status.json", "versions.json", "tasks.csv", "episodes.csv", "metrics.jsonl")
+CASES = int(os.environ.get("CASES", "2000"))
+"""As in `tests/configs/test_bad_input.py`; of run directories, a small part of them."""
 SENTENCE = r"[^\n]+[.?]"
 NUMBERS = st.sampled_from(
     ["1e400", "-1e400", "nan", "1" + "0" * 400, "9" * 5000, "-1", "0", "1", "1e308", "", "x", "\0", '"']
@@ -60,7 +62,7 @@ CONTENT: dict[str, st.SearchStrategy[str]] = {
 
 
 @given(data=st.data())
-@settings(max_examples=int(os.environ.get("CASES", "2000")) // 13, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES // 13, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_content_is_summarised_or_refused_in_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
@@ -81,7 +83,7 @@ def test_any_content_is_summarised_or_refused_in_one_sentence(
 
 
 @given(key=st.sampled_from(["env", "schedule", "seed"]), value=JSON)
-@settings(max_examples=int(os.environ.get("CASES", "2000")) // 33, deadline=None)
+@settings(max_examples=CASES // 33, deadline=None)
 def test_a_random_policy_is_tried_only_where_the_configuration_makes_sense(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
 ) -> None:
