@@ -250,6 +250,7 @@ class Plasticity(BaseCallback):
             "task": self.task,
             "generators": {index: generator.get_state() for index, generator in self._generators.items()},
             "interventions": [intervention.state_dict() for intervention in self.interventions],
+            "penalties": dict(self.penalties),
             # An on-policy buffer has been emptied by the time the next rollout asks for its observations.
             "batch": self._batch and (self._batch.observations, self._batch.actions),
         }
@@ -274,6 +275,7 @@ class Plasticity(BaseCallback):
         steps[:] = state["counters"]["gradient_steps"]  # the hooks count in this very list
         self._counters = {**state["counters"], "gradient_steps": steps}
         self.task = state["task"]
+        self.penalties = {key: value.to(self.model.device) for key, value in state["penalties"].items()}
         self._batch = Batch(*state["batch"]) if state["batch"] else None
         for index, generator_state in state["generators"].items():
             self._generators[index].set_state(generator_state)

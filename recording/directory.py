@@ -122,7 +122,7 @@ class RunDirectory:
             return {}
         try:
             found = json.loads(path.read_text())
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         return found if isinstance(found, dict) and "state" in found else {"state": "failed"}
 

@@ -79,10 +79,12 @@ def run_errors(
         raise RunError(_joined(str(error), directory, recovery)) from error
     except Exception as error:
         sentence = explain(error, directory, env_id, where())
+        if isinstance(error, NonFiniteError):
+            recovery = _repeats
         if sentence is None and isinstance(error, BrokenPipeError):  # nobody reads the output any more
             raise
         if sentence is None and (broken := broken_weights()):
-            sentence = f"{where()}: {broken}."
+            sentence, recovery = f"{where()}: {broken}.", _repeats
         kept = keep_traceback(error, directory)
         if sentence is not None:
             sentence = sentence[0].upper() + sentence[1:]
@@ -115,6 +117,10 @@ def explain(error: BaseException, directory: Path, env_id: str, where: str) -> s
         if isinstance(cause, torch.OutOfMemoryError):
             return f"the device's memory is used up at {where}{_said(cause)}"
     return None
+
+
+def _repeats() -> str:
+    return "A run repeats itself exactly, so the same command would end here again."
 
 
 def _joined(sentence: str, directory: Path, recovery: Callable[[], str]) -> str:
