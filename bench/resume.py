@@ -1,8 +1,8 @@
 """Is every run taken up exactly? `python bench/resume.py` tries all methods, agents, networks and environments.
 
 Each case is trained to its end, then stopped after a checkpoint and taken up, and the two are compared without
-tolerance, as in `tests/test_resume.py`, which has a few of each kind. `--only sac` runs the cases whose name has this in
-it. Prints a line for each case, and counts by group at the end.
+tolerance, as in `tests/test_resume.py`, which has a few of each kind. `--only sac` runs the cases whose group or name
+has this in it. Prints a line for each case, and counts by group at the end.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -86,7 +87,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose group or name has this in it")
     only = parser.parse_args().only
     console, same, tried = Console(), Counter[str](), Counter[str]()
-    home = os.getcwd()
+    home = Path.cwd()
     for group, name, flags in cases():
         if only not in f"{group} {name}":
             continue

@@ -13,6 +13,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
+from agents.finite import FiniteGuard
 from agents.plasticity import Plasticity
 from agents.sb3 import agent_state, begin_episodes, load_agent_state, load_replay_position, replay_rings
 from checkpoints.checkpoint import Checkpoint
@@ -40,7 +41,8 @@ class Checkpointer(CallbackList):
     """Runs other callbacks, and saves the whole run between two rollouts.
 
     Args:
-        callbacks: all others of the run; recorder and plasticity among them.
+        callbacks: all others of the run; guard, recorder and plasticity among them.
+        guard: what looks for numbers that are none.
         recorder: what has been recorded.
         plasticity: the interventions.
         store: where checkpoints are kept.
@@ -61,6 +63,7 @@ class Checkpointer(CallbackList):
     def __init__(
         self,
         callbacks: Sequence[BaseCallback],
+        guard: FiniteGuard,
         recorder: Recorder,
         plasticity: Plasticity,
         store: Store,
@@ -74,6 +77,7 @@ class Checkpointer(CallbackList):
         resumed: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(list(callbacks))
+        self.guard = guard
         self.recorder = recorder
         self.plasticity = plasticity
         self.store = store
@@ -144,7 +148,7 @@ class Checkpointer(CallbackList):
             "agent": agent_state(self.model),
             "environments": snapshot(self.training_env),
             "interventions": self.plasticity.state_dict(),
-            "recording": self.recorder.state_dict(),
+            "recording": {"recorder": self.recorder.state_dict(), "guard": self.guard.state_dict()},
             "random": global_state(),
         }
         about = {**self.about, "seconds": self.seconds}
@@ -159,7 +163,9 @@ class Checkpointer(CallbackList):
         # Interventions first, which may have given the networks another form; generators last, since all may draw.
         self.plasticity.load_state_dict(checkpoint.read("interventions"))
         load_agent_state(self.model, checkpoint.read("agent"))
-        self.recorder.load_state_dict(checkpoint.read("recording"))
+        recording = checkpoint.read("recording")
+        self.recorder.load_state_dict(recording["recorder"])
+        self.guard.load_state_dict(recording["guard"])
         if replay := replay_rings(self.model):
             load_replay_position(self.model, checkpoint.load_ring(REPLAY, replay[0]))
         first = restore(self.training_env, checkpoint.read("environments"))

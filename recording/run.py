@@ -100,7 +100,7 @@ class Run:
                 self._note(sentence)
             if checkpoint is None:
                 return None
-            for sentence in self.directory.rewind(checkpoint.read("recording")["lengths"]):
+            for sentence in self.directory.rewind(checkpoint.read("recording")["recorder"]["lengths"]):
                 self._note(sentence)
         except (CheckpointError, OSError) as error:
             raise UsageError(f"{str(error).rstrip('.')}; --restart begins the run anew.") from error
@@ -136,6 +136,7 @@ class Run:
         watch = FilesWatch(directory.path)
         checkpointer = Checkpointer(
             [guard, recorder, self.plasticity, bar],
+            guard,
             recorder,
             self.plasticity,
             self.store,

@@ -9,10 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from stable_baselines3 import SAC as SB3SAC
 
 import train
 from checkpoints import manifest
 from recording.comparing import differences
+from recording.directory import versions
 from tests.resuming import StoppedError, check_resume, stop_after
 
 SMALL = "--network.hidden 12,12 --measure-every 64 --measure-samples 32"
@@ -25,7 +27,8 @@ ROBOT = """--agent.n-steps 64 --agent.n-envs 2 --agent.batch-size 64 --agent.n-e
     --metrics none --steps 512"""
 
 MANY_RESETS = """--reset redo,cbp,swr,interpolate,hare_tortoise --reset.redo.tau 0.9 --reset.redo.every 2
-    --reset.cbp.replacement-rate 0.1 --reset.cbp.maturity 2 --reset.swr.every 2 --reset.interpolate.every 3 --reset.interpolate.fraction 0.5
+    --reset.cbp.replacement-rate 0.1 --reset.cbp.maturity 2 --reset.swr.every 2 --reset.interpolate.every 3
+    --reset.interpolate.fraction 0.5
     --reset.hare-tortoise.every 2 --reset.hare-tortoise.unit rollouts"""
 MANY_PENALTIES = "--regularizer spectral,l2_init,infer,churn,wasserstein,feature_norm,weight_clipping"
 OTHER_RESETS = """--network.activation relu --reset snr,cpr,regrama,dash,soft_reset --reset.snr.max-age 2
@@ -180,6 +183,20 @@ def test_a_checkpoint_of_an_unknown_format_is_refused(capsys: pytest.CaptureFixt
     assert "--restart" in error
     before = {path: content for path, content in before.items() if path.name != "run.lock"}
     assert {path: path.read_bytes() for path in before} == before, "nothing was touched"
+
+
+def test_a_run_of_the_first_format_is_taken_up(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(Path(__file__).parent / "data" / "run_format_1", "r")
+    before = Path("r/episodes.csv").read_text()
+    assert train.main(["--config", "r/config.yaml", "--run-dir", "r"]) == 0
+    shown = capsys.readouterr().out
+    assert "Going on from step 100" in shown
+    if versions()["torch"] != "2.13.0+cpu":
+        assert "torch was 2.13.0+cpu" in shown, "other versions may give other bits, and that is said"
+    assert Path("r/episodes.csv").read_text().startswith(before)
+    rows = Path("r/tasks.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["task", "0", "1", "2"]
+    assert SB3SAC.load("r/model.zip").num_timesteps == 150
 
 
 def test_a_run_whose_tables_are_gone_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
