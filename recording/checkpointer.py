@@ -17,17 +17,22 @@ from agents.finite import FiniteGuard
 from agents.plasticity import Plasticity
 from agents.sb3 import agent_state, begin_episodes, load_agent_state, load_replay_position, replay_rings
 from checkpoints.checkpoint import Checkpoint
+from checkpoints.errors import CheckpointError
 from checkpoints.lock import RunLock
 from checkpoints.randomness import global_state, set_global_state
 from checkpoints.segments import Ring
 from checkpoints.store import Store
 from configs.interval import Interval
+from configs.settings import UsageError
 from envs.snapshots import restore, snapshot, unsupported
 from recording.failures import FilesWatch
 from recording.recorder import Recorder
 from recording.signals import Interruption
 
 REPLAY = "replay"
+
+MISFITS = (CheckpointError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
+"""What is raised where a state of another form is put in; each part looks at its own, and none executes anything."""
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the files of the run."""
@@ -120,8 +125,11 @@ class Checkpointer(CallbackList):
 
     def _on_rollout_start(self) -> None:
         if self.resume is not None:
-            self._go_on(self.resume)
-            self.resume = None
+            checkpoint, self.resume = self.resume, None
+            try:
+                self._go_on(checkpoint)
+            except MISFITS as error:
+                raise misfit(checkpoint, error) from error
             return
         super()._on_rollout_start()
         if time.monotonic() - self._looked_at >= LOOK_EVERY:
@@ -175,6 +183,20 @@ class Checkpointer(CallbackList):
         for callback in self.callbacks:
             callback.num_timesteps = self.model.num_timesteps
         self.resumed()
+
+
+def read_lengths(checkpoint: Checkpoint) -> dict[str, int]:
+    """How long each file of the run was, in bytes."""
+    lengths: dict[str, int] = checkpoint.read("recording")["recorder"]["lengths"]
+    return lengths
+
+
+def misfit(checkpoint: Checkpoint | None, error: Exception) -> UsageError:
+    """What is said of a checkpoint that is whole but cannot be one of this run."""
+    path = checkpoint.path if checkpoint else "there"
+    problem = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
+    problem = " ".join(problem.split()).rstrip(".") or type(error).__name__
+    return UsageError(f"{path} is not a checkpoint of this run ({problem}); --restart begins it anew.")
 
 
 def when_lost(saved: int | None, every: Interval) -> str:

@@ -176,7 +176,9 @@ class RunDirectory:
         for name, length in lengths.items():
             path = self.path / name
             if name not in own and not re.fullmatch(r"events\.out\.tfevents\.[^/]+", name):
-                raise UsageError(f"{self.checkpoints} names the file {name!r}, which no run has.")
+                raise UsageError(
+                    f"{self.checkpoints} names the file {name!r}, which no run has; --restart begins anew."
+                )
             found = path.stat().st_size if path.is_file() and not path.is_symlink() else 0
             if found >= length:
                 if found > length:

@@ -27,7 +27,7 @@ from configs.settings import UsageError
 from envs import Tasks
 from envs.normalize import Normalize
 from metrics import DEFAULT, METRICS
-from recording.checkpointer import Checkpointer, when_lost
+from recording.checkpointer import MISFITS, Checkpointer, misfit, read_lengths, when_lost
 from recording.console import ProgressBar
 from recording.directory import RunDirectory, State, versions
 from recording.failures import FilesWatch, run_errors
@@ -94,16 +94,21 @@ class Run:
         """The newest whole checkpoint of this very run, its files cut to what they were then."""
         if self.config.run.restart or not self.directory.is_unfinished(self.config):
             return None
+        checkpoint = None
         try:
             checkpoint = self.store.newest()
             for sentence in self.store.damaged:
                 self._note(sentence)
             if checkpoint is None:
                 return None
-            for sentence in self.directory.rewind(checkpoint.read("recording")["recorder"]["lengths"]):
+            lengths = {str(name): int(size) for name, size in read_lengths(checkpoint).items()}
+            float(checkpoint.about["seconds"])
+            for sentence in self.directory.rewind(lengths):
                 self._note(sentence)
         except (CheckpointError, OSError) as error:
             raise UsageError(f"{str(error).rstrip('.')}; --restart begins the run anew.") from error
+        except MISFITS as error:
+            raise misfit(checkpoint, error) from error
         return checkpoint
 
     def _notes(self) -> Iterator[str]:

@@ -7,12 +7,14 @@ each kind; `bench/resume.py` goes through every method, agent and environment.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stable_baselines3 import SAC as SB3SAC
 
 import train
 from checkpoints import manifest
+from checkpoints.store import Store
 from recording.comparing import differences
 from recording.directory import versions
 from tests.resuming import StoppedError, check_resume, stop_after
@@ -183,6 +185,35 @@ def test_a_checkpoint_of_an_unknown_format_is_refused(capsys: pytest.CaptureFixt
     assert "--restart" in error
     before = {path: content for path, content in before.items() if path.name != "run.lock"}
     assert {path: path.read_bytes() for path in before} == before, "nothing was touched"
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [
+        ("agent", {}),
+        ("agent", {"numbers": {"train": 1}, "policy": {}, "optimizers": []}),
+        ("environments", {"rows": []}),
+        ("interventions", []),
+        ("recording", {"recorder": {"lengths": {}}, "guard": {}}),
+        ("recording", {"recorder": {"lengths": {"../secret": 3}}}),
+        ("recording", None),
+        ("random", {"python": None}),
+    ],
+)
+def test_a_forged_checkpoint_is_refused_in_a_sentence(
+    part: str, content: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = stopped(2)
+    Path("secret").write_text("secret")
+    store = Store(Path("r/checkpoints"))
+    newest = store.newest()
+    assert newest is not None
+    store.save(newest.step, {name: newest.read(name) for name in newest.parts} | {part: content}, newest.about)
+    assert train.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--restart" in error
+    assert Path("secret").read_text() == "secret"
 
 
 def test_a_run_of_the_first_format_is_taken_up(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,8 +67,10 @@ def load_agent_state(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
         raise ValueError(f"the state is that of another agent than this {type(model).__name__}: {error}") from error
     if (temperature := _temperature(model)) is not None:
         temperature.copy_(state["log_ent_coef"])
-    for name, value in (*state["numbers"].items(), *state["observed"].items()):
-        setattr(model, name, value)
+    for names, kept in ((NUMBERS, state["numbers"]), (OBSERVED, state["observed"])):
+        for name in names:
+            if name in kept:
+                setattr(model, name, kept[name])
     model._num_timesteps_at_start = model.num_timesteps  # speed counts from here
     for buffer, entries in ((model.ep_info_buffer, "episodes"), (model.ep_success_buffer, "successes")):
         assert buffer is not None  # since learning has begun
