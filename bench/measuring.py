@@ -37,7 +37,7 @@ PENDULUM = "--agent sac --env Pendulum-v1 --schedule pendulum_mass_drift --netwo
 CASES = {
     "PPO, CartPole, 64x64, the default benchmark": "--steps 61440",
     "PPO, CartPole, 64x64, tasks of 20,480 steps": "--steps 40960 --schedule.period 20480",
-    "PPO, HalfCheetah, 256x256, tasks of 20,480 steps": f"{CHEETAH} --schedule.period 20480 --steps 20480",
+    "PPO, HalfCheetah, 256x256, tasks of 20,480 steps": f"{CHEETAH} --schedule.period 20480 --steps 40960",
     "SAC, Pendulum, 64x64, tasks of 10,240 steps": f"{PENDULUM} --schedule.period 10240 --steps 10240",
 }
 """Flags of each case. In short tasks costly metrics, due at both ends of each, are measured more often for a step of

@@ -39,7 +39,7 @@ ENVIRONMENTS = {
     "BipedalWalker-v3": "--schedule stationary",
     "CarRacing-v3": "--schedule stationary",
     "Ant-v5": "--schedule friction",
-    "HalfCheetah-v5": "--schedule friction_and_direction",
+    "HalfCheetah-v5": "--schedule direction",
     "Hopper-v5": "--schedule failing_motors",
     "Humanoid-v5": "--schedule gravity",
     "HumanoidStandup-v5": "--schedule gravity",

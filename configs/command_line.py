@@ -95,7 +95,7 @@ class Run(Settings):
 
     measure_costly_every: Annotated[int, Gt(0)] = 40_960
     """The same for costly metrics (curvature, single gradients, trainability), which are measured at the beginnings and
-    ends of tasks as well, though no more than twice as often as this says."""
+    ends of tasks as well, once three quarters of this have gone by."""
 
     measure_samples: Annotated[int, Ge(2), Le(100_000)] = 512
     """Observations that networks are measured on; ranks cannot exceed it."""

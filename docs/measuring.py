@@ -31,8 +31,8 @@ tests hold on PPO, SAC, A2C and DQN.
 ## When, and on what
 
 - Cheap metrics are measured every `--measure-every` steps (2,048) and at the end of each task; costly ones every
-  `--measure-costly-every` (40,960), and at the beginnings and ends of tasks unless they have just been. Both are
-  rounded up to whole rollouts.
+  `--measure-costly-every` (40,960), and at the beginnings and ends of tasks once three quarters of that have gone by.
+  Both are rounded up to whole rollouts.
 - Those that read activations are measured twice: on the **current batch**, `--measure-samples` (512) transitions of the
   last rollout, or of the last steps in the replay buffer; and on the **probe batch**, the first batch of the run, which
   never changes (`probe.npz`). What moves on both is the network; what moves on the current batch alone may be what the

@@ -28,6 +28,10 @@ Measures = dict[str, dict[str, float]]
 COUNTERS = ("task", "_measured", "_measured_costly", "_measured_switch")
 """What the recorder remembers in a number each."""
 
+BETWEEN_COSTLY = 0.75
+"""Costly metrics at the beginnings and ends of tasks: after this share of their interval at the earliest. A choice: in
+the default benchmark every beginning and every end is measured, and with shorter tasks the cost stays below a tenth."""
+
 EPISODE = ("step", "task", "return", "length", "cut_short")
 """Columns of `episodes.csv`."""
 
@@ -214,7 +218,7 @@ class Recorder(BaseCallback):
         if task in self._starts and task not in self._at_switch:
             self._at_switch[task] = {}
             so_far = self.num_timesteps - self._starts[task]
-            costly = self.num_timesteps - self._measured_switch >= self.costly_every / 2
+            costly = self.num_timesteps - self._measured_switch >= BETWEEN_COSTLY * self.costly_every
             if not self.measurer.measure_switch(self.num_timesteps, task, so_far, costly):
                 del self._at_switch[task]
             elif costly:
@@ -261,8 +265,8 @@ class Recorder(BaseCallback):
 
     def _finish_tasks(self, before: int) -> None:
         """Write a row for each task up to `before`; several may have begun and ended within one long rollout."""
-        # At the end of a task also what is costly, unless that has just been.
-        measures = self.measure(costly=self.num_timesteps - self._measured_costly >= self.costly_every / 2)
+        # At the end of a task also what is costly, unless that was not long ago.
+        measures = self.measure(costly=self.num_timesteps - self._measured_costly >= BETWEEN_COSTLY * self.costly_every)
         whole = {
             network: {name: value for name, value in found.items() if "/" not in name}
             for network, found in measures.items()

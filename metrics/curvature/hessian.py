@@ -14,8 +14,8 @@ rounding. What Lanczos gives are estimates. Against the dense Hessians of 13 net
 4,610 parameters, 8 starts each) the extremes came out within 0.1 %; the rank, where above 40, 8 % off on average and
 25 % at worst, with a spread of 2 to 20 %; the trace with a spread of 1 to 50 % of the eigenvalues' Euclidean norm, and
 of 140 % for an actor whose eigenvalues nearly cancel. In networks with 256 units a layer (71,000 parameters), against
-four probes of 150 steps, the extremes came out within 0.2 %, the rank up to 48 % off; with 40 steps it was up to 7 times
-too high, with 30 no better.
+four probes of 150 steps, the extremes came out within 0.2 %, the rank up to 48 % off; with 40 steps instead of 50 it
+was up to 7 times as high.
 """
 
 from collections.abc import Callable
