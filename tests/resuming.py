@@ -44,7 +44,8 @@ def check_resume(flags: str, every: int = 64, saves: int = 3) -> None:
         with pytest.raises(StoppedError):
             train.main([*words, "--run-dir", "parts", "--checkpoint-every", str(every)])
     assert train.main([*words, "--run-dir", "parts"]) == 0
-    assert differences(Path("whole"), Path("parts")) == []
+    found = differences(Path("whole"), Path("parts"))
+    assert found == [], " ".join(found)
 
 
 def flags_of(method: Method) -> str:

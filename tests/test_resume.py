@@ -108,10 +108,15 @@ def test_in_other_environments(flags: str) -> None:
     check_resume(f"{flags} --agent ppo {ROBOT}", every=128)
 
 
+def test_with_images() -> None:
+    convolutions = "--network cnn --network.hidden 12 --env tests.environments:Images-v0"
+    check_resume(f"--agent ppo {ROBOT} {convolutions} --steps 256", every=128, saves=2)
+
+
 def test_an_environment_that_cannot_be_read_begins_a_new_episode_and_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = [*f"{ROBOT} --env tests.opaque:Opaque-v0 --run-dir r".split(), "--checkpoint-every", "128"]
+    words = [*f"{ROBOT} --env tests.environments:Opaque-v0 --run-dir r".split(), "--checkpoint-every", "128"]
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 3)
         with pytest.raises(StoppedError):

@@ -41,7 +41,7 @@ def agent_state(model: BaseAlgorithm) -> dict[str, Any]:
         "optimizers": [optimizer.state_dict() for optimizer in optimizers_of(model)],
         "log_ent_coef": _temperature(model),
         "numbers": {name: getattr(model, name) for name in NUMBERS if hasattr(model, name)},
-        "observed": {name: getattr(model, name) for name in OBSERVED},
+        "observed": {name: _with_layout(getattr(model, name)) for name in OBSERVED},
         "episodes": list(model.ep_info_buffer or ()),
         "successes": list(model.ep_success_buffer or ()),
         "pending": {name: dict(getattr(logger, name)) for name in PENDING},
@@ -67,10 +67,11 @@ def load_agent_state(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
         raise ValueError(f"the state is that of another agent than this {type(model).__name__}: {error}") from error
     if (temperature := _temperature(model)) is not None:
         temperature.copy_(state["log_ent_coef"])
-    for names, kept in ((NUMBERS, state["numbers"]), (OBSERVED, state["observed"])):
-        for name in names:
-            if name in kept:
-                setattr(model, name, kept[name])
+    for name in NUMBERS:
+        if name in state["numbers"]:
+            setattr(model, name, state["numbers"][name])
+    for name in OBSERVED:
+        setattr(model, name, _laid_out(state["observed"][name]))
     model._num_timesteps_at_start = model.num_timesteps  # speed counts from here
     for buffer, entries in ((model.ep_info_buffer, "episodes"), (model.ep_success_buffer, "successes")):
         assert buffer is not None  # since learning has begun
@@ -117,6 +118,29 @@ def load_replay_position(model: BaseAlgorithm, added: int) -> None:
     """Point the replay buffer, whose arrays have been filled, to where the next step goes."""
     buffer: Any = model.replay_buffer  # type: ignore[attr-defined]
     buffer.pos, buffer.full = added % buffer.buffer_size, added >= buffer.buffer_size
+
+
+def _with_layout(observed: Any) -> Any:
+    """An array in the order of its memory, and which of its axes are which, or a dictionary of such.
+
+    SB3 turns images by a view, and convolutions round otherwise where the same numbers lie in another order.
+    """
+    if isinstance(observed, dict):
+        return {key: _with_layout(part) for key, part in observed.items()}
+    if observed is None:
+        return None
+    axes = np.argsort(observed.strides, kind="stable")[::-1]
+    return observed.transpose(axes), axes.tolist()
+
+
+def _laid_out(kept: Any) -> Any:
+    """The array that `_with_layout` was given."""
+    if isinstance(kept, dict):
+        return {key: _laid_out(part) for key, part in kept.items()}
+    if kept is None:
+        return None
+    array, axes = kept
+    return array.transpose(np.argsort(axes))
 
 
 def _temperature(model: BaseAlgorithm) -> Tensor | None:
