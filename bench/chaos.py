@@ -19,6 +19,7 @@ from recording.comparing import differences
 from recording.directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
+FOREVER = 1e6
 
 
 def run(directory: Path, flags: list[str], life: float, aimed: bool = False) -> int | None:
@@ -49,7 +50,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp())
     whole, killed = folder / "whole", folder / "killed"
     began = time.monotonic()
-    if run(whole, arguments.flags, float("inf") if False else 1e6) != 0:
+    if run(whole, arguments.flags, FOREVER) != 0:
         return 1
     length = time.monotonic() - began
     status, kills, aimed, steps = None, 0, 0, []
@@ -57,9 +58,9 @@ def main() -> int:
         if kills < arguments.kills:
             aim = kills % 3 == 2
             # Starting takes seconds by itself; most lives are long enough to get somewhere.
-            status = run(killed, arguments.flags, rng.uniform(0.0, max(8.0, 2 * length / arguments.kills)), aim)
+            status = run(killed, arguments.flags, rng.uniform(0.0, max(20.0, 2 * length / arguments.kills)), aim)
         else:
-            aim, status = False, run(killed, arguments.flags, 1e6)
+            aim, status = False, run(killed, arguments.flags, FOREVER)
         if status is None:
             kills, aimed = kills + 1, aimed + aim
             checkpoints = sorted((killed / "checkpoints").glob("step-*"))

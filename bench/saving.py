@@ -1,8 +1,8 @@
-"""What checkpoints cost: `python bench/checkpoints.py`.
+"""What checkpoints cost: `python bench/saving.py`.
 
 Trains with the default interval for some minutes, and prints, for each case, how long a checkpoint takes, how large it
 is, and which share of the run's time went into them, the first one (written at once) left out.
-`--write` keeps the figures in `bench/results/checkpoints.json`.
+`--write` keeps the figures in `bench/results/saving.json`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import train
 from recording.checkpointer import Checkpointer
 from recording.directory import versions
 
-RESULTS = Path(__file__).parent / "results" / "checkpoints.json"
+RESULTS = Path(__file__).parent / "results" / "saving.json"
 CASES = {
     "PPO, CartPole, 64x64, 8 environments": "--schedule stationary",
     "PPO, HalfCheetah, 256x256, 8 environments": "--config slippery_cheetah --schedule stationary",
