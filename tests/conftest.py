@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -11,6 +12,10 @@ import torch
 # No deadline: how long an example takes depends on what else the machine does.
 hypothesis.settings.register_profile("perennial", derandomize=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "perennial"))
+
+# A job in the background is started deaf to Ctrl-C, and so would be what the tests start to send it to.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small networks are slower with more threads, and results depend on their number.
 torch.set_num_threads(1)

@@ -169,12 +169,7 @@ def test_verify_measures_and_trains_nothing(capsys: Captured) -> None:
 def test_an_interrupt_keeps_what_there_is() -> None:
     words = [*TINY, "--steps", "1e7", "--schedule.period", "640", "--run-dir", "r"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-
-    def listen() -> None:  # a job in the background is started deaf to Ctrl-C, and so would be what it starts
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(command, preexec_fn=listen, **pipes) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 100
         while not (Path("r/tasks.csv").is_file() and Path("r/tasks.csv").read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)

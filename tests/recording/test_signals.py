@@ -170,10 +170,14 @@ def test_ctrl_c_in_a_terminal_leaves_processes_of_the_environment_alone(tmp_path
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert run.stdout is not None
-    assert run.stdout.readline() == "ready\n"
-    os.killpg(run.pid, signal.SIGINT)
-    out, err = run.communicate(timeout=60)
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        os.killpg(run.pid, signal.SIGINT)
+        out, err = run.communicate(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
     assert err == ""
     assert "Leaving as soon as" in out
     assert "alive\n" in out
