@@ -78,11 +78,11 @@ class FiniteGuard(BaseCallback):
         self._findings_before = self.counts.total()
 
     def _on_step(self) -> bool:
-        self._look("an observation", self.locals["new_obs"])
-        self._look("a reward", self.locals["rewards"])
-        if self._normalizer is not None:  # clipping makes a fine number of an infinite one
+        if self._normalizer is not None:  # first what it was given: it spreads nan, and clips what is infinite
             self._look("an observation", self._normalizer.old_obs)
             self._look("a reward", self._normalizer.old_reward)
+        self._look("an observation", self.locals["new_obs"])
+        self._look("a reward", self.locals["rewards"])
         for env, info in enumerate(self.locals["infos"]):
             if "terminal_observation" in info:
                 self._look("a last observation", info["terminal_observation"], env)

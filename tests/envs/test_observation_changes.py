@@ -426,7 +426,7 @@ def test_delays_from_a_table(tmp_path) -> None:
         (ObservationMask(), [0, 2], [0, 3], r"takes a list of whole numbers from 0 to 2, not \[0, 3\]"),
         (ObservationMask(), [], [2, 0], r"takes components in order and once each, not \[2, 0\]"),
         (ObservationMask(), [1], [1.0], "whole numbers"),
-        (ObservationDelay(), 40, -2, "observation_delay must be at least 0, not -2"),
+        (ObservationDelay(), 40, -2, "observation_delay must be at least 0 and at most 10000, not -2"),
         (ObservationDelay(), 3.0, True, "takes finite numbers, not True"),
     ],
 )
@@ -438,7 +438,7 @@ def test_values_from_a_table_are_checked(change: Change, good: Any, wrong: Any, 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ObservationRotation(dimensions=1), "dimensions must be at least 2, not 1"),
+        (lambda: ObservationRotation(dimensions=1), "dimensions must be at least 2 and at most 4096, not 1"),
         (lambda: ObservationOffset(deviation=0), "deviation must be above 0, not 0"),
         (lambda: ObservationScale(low=-1), "low must be above 0 where draw is log_uniform, not -1"),
         (lambda: ObservationScale(values=(1, 0)), "values must be above 0 for obs, not 0"),

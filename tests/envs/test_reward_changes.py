@@ -290,7 +290,7 @@ def test_values_from_a_table_are_checked(change: Change, good: Any, wrong: Any, 
     [
         (lambda: RewardOffset(mode="factor"), "mode must be one of absolute, not 'factor'"),
         (lambda: RewardNoise(low=-1), "low must be at least 0, not -1"),
-        (lambda: RewardDelay(values=(-1,)), "values must be at least 0, not -1"),
+        (lambda: RewardDelay(values=(-1,)), "values must be at least 0 and at most 10000, not -1"),
         (lambda: LocomotionDirection(values=(1, -2)), "values must be at least -1 and at most 1, not -2"),
         (lambda: LocomotionVelocity(low=3), r"low must be below high \(2\), not 3"),
         (lambda: LocomotionVelocity(mode="factor"), "mode must be one of absolute, not 'factor'"),
