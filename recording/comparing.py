@@ -4,6 +4,7 @@ What a clock says differs always and is left out: speed, times of day, the secon
 """
 
 import io
+import re
 import struct
 import sys
 import zipfile
@@ -62,13 +63,18 @@ def tensors(model: Path) -> dict[str, Any]:
 
 def points(run: Path) -> Iterator[tuple[str, int, bytes]]:
     """Every point of every curve, its value as the bytes that it has, in the order of the event files."""
-    for path in sorted(run.glob(EVENT_FILES)):
+    for path in sorted(run.glob(EVENT_FILES), key=_by_number):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if value.tag not in CLOCKS and not value.tag.startswith("_hparams_"):
                     tensor = value.tensor
                     content = tensor.tensor_content or struct.pack(f"{len(tensor.float_val)}f", *tensor.float_val)
                     yield value.tag, event.step, content + b"".join(tensor.string_val)
+
+
+def _by_number(path: Path) -> list[int]:
+    """The numbers in an event file's name: seconds, process, how many this process has begun."""
+    return [int(number) for number in re.findall(r"\d+", path.name)]
 
 
 def _leaves(tree: Any, place: str) -> Iterator[tuple[str, Any]]:
