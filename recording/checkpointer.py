@@ -62,7 +62,6 @@ class Checkpointer(CallbackList):
 
     Attributes:
         saved: step of the newest checkpoint; None while there is none.
-        costs: seconds that saving has taken.
     """
 
     def __init__(
@@ -95,8 +94,8 @@ class Checkpointer(CallbackList):
         self.resume = resume
         self.resumed = resumed
         self.saved = resume.step if resume else None
-        self.costs = 0.0
         self._earlier = float(resume.about["seconds"]) if resume else 0.0
+        self._began = self._saved_at = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -104,7 +103,6 @@ class Checkpointer(CallbackList):
         return self._earlier + time.monotonic() - self._began
 
     def _on_training_start(self) -> None:
-        self._began = self._saved_at = time.monotonic()
         if (reason := unsupported(self.training_env)) and self.every != Interval():
             self.note(f"{reason}, so that a run which is taken up begins new episodes.")
         super()._on_training_start()
@@ -149,7 +147,6 @@ class Checkpointer(CallbackList):
 
     def save(self) -> None:
         """Save the whole run; an OSError where that cannot be done leaves what was saved before."""
-        began = time.monotonic()
         self.lock.check()
         replay = replay_rings(self.model)
         parts = {
@@ -164,7 +161,6 @@ class Checkpointer(CallbackList):
         self.store.save(self.model.num_timesteps, parts, about, rings)
         self.saved = self.model.num_timesteps
         self._saved_at = time.monotonic()
-        self.costs += self._saved_at - began
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """Put everything as it was."""
