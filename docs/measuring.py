@@ -69,7 +69,7 @@ python report.py runs/cartpole_permuted                              # compares 
 
 COST = """Cost: the share of a run's processor time that measuring takes, and the run's time over that without any
 metric (median and middle half), which a busy machine blurs. `{command}` ({note}), {date}, Python {python}, torch
-{torch}. All metrics come to a tenth in short tasks of wide networks; `--measure-costly-every` thins them out.
+{torch}. All metrics stay below a tenth in short tasks of wide networks too; `--measure-costly-every` thins them out.
 
 | run | default | all |
 |---|---|---|
