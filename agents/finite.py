@@ -185,7 +185,7 @@ class FiniteGuard(BaseCallback):
         return {"counts": dict(self.counts), "gradient_steps": list(self._gradient_steps)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave; before learning starts."""
+        """Go on from what `state_dict` gave, also while learning goes on."""
         self.counts = Counter(state["counts"])
         self._gradient_steps = list(state["gradient_steps"])
 

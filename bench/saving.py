@@ -11,8 +11,10 @@ import os
 import statistics
 import tempfile
 import time
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from unittest.mock import patch
 
 from rich.console import Console
 from rich.table import Table
@@ -51,14 +53,9 @@ def run(flags: str, minutes: float) -> tuple[list[float], float, int]:
         if time.monotonic() - began > 60 * minutes:
             raise EnoughError
 
-    Checkpointer.save, Checkpointer._on_rollout_start = save, rollout  # type: ignore[method-assign]
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            train.main([*flags.split(), "--steps", "1e8", "--no-preflight", "--quiet", "--run-dir", f"{folder}/run"])
-    except EnoughError:
-        pass
-    finally:
-        Checkpointer.save, Checkpointer._on_rollout_start = plain, step  # type: ignore[method-assign]
+    measured = patch.multiple(Checkpointer, save=save, _on_rollout_start=rollout)
+    with measured, suppress(EnoughError), tempfile.TemporaryDirectory() as folder:
+        train.main([*flags.split(), "--steps", "1e8", "--no-preflight", "--quiet", "--run-dir", f"{folder}/run"])
     return spent[1:], time.monotonic() - began, size
 
 

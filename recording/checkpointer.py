@@ -46,10 +46,10 @@ class Checkpointer(CallbackList):
     """Runs other callbacks, and saves the whole run between two rollouts.
 
     Args:
-        callbacks: all others of the run; guard, recorder and plasticity among them.
-        guard: what looks for numbers that are none.
+        guard: what looks for numbers that are none; it goes first.
         recorder: what has been recorded.
         plasticity: the interventions.
+        others: callbacks that remember nothing.
         store: where checkpoints are kept.
         lock: of the run's directory, which must still be this process's when something is saved.
         every: how often to save.
@@ -66,10 +66,10 @@ class Checkpointer(CallbackList):
 
     def __init__(
         self,
-        callbacks: Sequence[BaseCallback],
         guard: FiniteGuard,
         recorder: Recorder,
         plasticity: Plasticity,
+        others: Sequence[BaseCallback],
         store: Store,
         lock: RunLock,
         every: Interval,
@@ -80,7 +80,7 @@ class Checkpointer(CallbackList):
         resume: Checkpoint | None = None,
         resumed: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(list(callbacks))
+        super().__init__([guard, recorder, plasticity, *others])
         self.guard = guard
         self.recorder = recorder
         self.plasticity = plasticity

@@ -102,7 +102,7 @@ class Run:
             if checkpoint is None:
                 return None
             lengths = {str(name): int(size) for name, size in read_lengths(checkpoint).items()}
-            float(checkpoint.about["seconds"])
+            float(checkpoint.about["seconds"])  # which will be needed
             for sentence in self.directory.rewind(lengths):
                 self._note(sentence)
         except (CheckpointError, OSError) as error:
@@ -140,10 +140,10 @@ class Run:
         guard = FiniteGuard(config.run.on_nonfinite, tell=self._warn)
         watch = FilesWatch(directory.path)
         checkpointer = Checkpointer(
-            [guard, recorder, self.plasticity, bar],
             guard,
             recorder,
             self.plasticity,
+            [bar],
             self.store,
             lock,
             self.every,

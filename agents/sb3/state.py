@@ -114,9 +114,9 @@ def replay_rings(model: BaseAlgorithm) -> tuple[dict[str, NDArray[Any]], int] | 
     return rings, model.num_timesteps // buffer.n_envs
 
 
-def load_replay_position(model: BaseAlgorithm, added: int) -> None:
+def load_replay_position(model: Any, added: int) -> None:
     """Point the replay buffer, whose arrays have been filled, to where the next step goes."""
-    buffer: Any = model.replay_buffer  # type: ignore[attr-defined]
+    buffer = model.replay_buffer
     buffer.pos, buffer.full = added % buffer.buffer_size, added >= buffer.buffer_size
 
 
