@@ -65,6 +65,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.5)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
+    if arguments.minutes <= 1.1:
+        parser.error(
+            f"--minutes must be above 1.1, so that there is a checkpoint after the first, not {arguments.minutes:g}"
+        )
     table = Table("case", "checkpoints", "ms each", "KiB", "share of the time")
     found = {}
     for name, flags in CASES.items():
