@@ -30,7 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-from agents.hooks import OptimizerHooks
+from agents.hooks import OptimizerHooks, Unneeded
 from agents.layers import Param
 from agents.sb3 import read_networks
 
@@ -70,7 +70,12 @@ class FiniteGuard(BaseCallback):
         optimizers = list(dict.fromkeys(net.optimizer for net in read_networks(self.model) if net.optimizer))
         self._gradient_steps = self._gradient_steps or [0] * len(optimizers)
         self._hooks = [
-            OptimizerHooks(optimizer, allow_step=partial(self._may_step, index))
+            OptimizerHooks(
+                optimizer,
+                allow_step=partial(self._may_step, index),
+                idleness=Unneeded(partial(self._skipped, index)),
+                asks_if_finite=True,
+            )
             for index, optimizer in enumerate(optimizers)
         ]
         self._normalizer: Any = self.model.get_vec_normalize_env()
@@ -108,6 +113,11 @@ class FiniteGuard(BaseCallback):
         component = f", {part}[{', '.join(map(str, inner))}]" if inner else ""
         cause = "" if np.isfinite(actions[env]).all() else f", after the action {actions[env]}"
         return f"{which} gave {what} that is not finite ({array[place]}{component}){cause}"
+
+    def _skipped(self, index: int, steps: int) -> None:
+        """Steps whose gradients somebody else has found finite."""
+        self._gradient_steps[index] += steps
+        self._has_trained = True
 
     def _may_step(self, index: int, optimizer: torch.optim.Optimizer) -> bool:
         """Look at the gradients that an optimiser is about to use; returns whether it is to use them."""

@@ -6,13 +6,48 @@ loss. Torch has step hooks but none there, and none that keeps a step from being
 on the instance while anyone listens.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 Listener = Callable[[torch.optim.Optimizer], None]
 Gate = Callable[[torch.optim.Optimizer], bool]
+
+
+class Idleness:
+    """What a listener says about the steps that it need not hear of, so that many optimisers can be stepped at once.
+
+    As it is, a listener that hears of every step.
+    """
+
+    def idle(self) -> float:
+        """How many of the coming steps need not be told; infinity where none ever must."""
+        return 0
+
+    def skipped(self, steps: int) -> None:
+        """So many steps have been taken untold."""
+
+
+class Unneeded(Idleness):
+    """A listener that counts steps, if anything.
+
+    Args:
+        count: told how many steps were taken.
+    """
+
+    def __init__(self, count: Callable[[int], None] = lambda steps: None) -> None:
+        self.count = count
+
+    def idle(self) -> float:
+        """None must be told."""
+        return math.inf
+
+    def skipped(self, steps: int) -> None:
+        """They are counted."""
+        self.count(steps)
 
 
 class OptimizerHooks:
@@ -25,6 +60,8 @@ class OptimizerHooks:
         after_step: called after each `step`.
         allow_step: asked before each `step`, after any clipping of gradients; where it says no, the step is not taken
             and nobody hears of it. Of several the one that came last is asked first, the others only where it agrees.
+        idleness: which steps need not be told.
+        asks_if_finite: whether all that is asked before a step is whether its gradients are finite.
     """
 
     def __init__(
@@ -34,8 +71,12 @@ class OptimizerHooks:
         before_step: Listener | None = None,
         after_step: Listener | None = None,
         allow_step: Gate | None = None,
+        idleness: Idleness | None = None,
+        asks_if_finite: bool = False,
     ) -> None:
         self.optimizer = optimizer
+        self.idleness = idleness or Idleness()
+        self.asks_if_finite = asks_if_finite
         self.before_backward = before_backward
         self.allow_step = allow_step
         self.handles: list[Any] = []
@@ -47,9 +88,11 @@ class OptimizerHooks:
             _zero_grad_listeners(optimizer).append(before_backward)
         if allow_step:
             _step_gates(optimizer).insert(0, allow_step)
+        _HOOKS.setdefault(optimizer, []).append(self)
 
     def remove(self) -> None:
         """Stop listening; the optimiser is as it was before."""
+        _HOOKS[self.optimizer].remove(self)
         for handle in self.handles:
             handle.remove()
         if self.before_backward:
@@ -62,6 +105,20 @@ class OptimizerHooks:
             gates.remove(self.allow_step)
             if not gates:
                 del vars(self.optimizer)["step"]
+
+
+def hooks_of(optimizer: torch.optim.Optimizer) -> list[OptimizerHooks]:
+    """All who listen to an optimiser by way of this module."""
+    return _HOOKS.get(optimizer, [])
+
+
+def has_foreign_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether somebody listens to an optimiser by other ways."""
+    known = sum(len(hooks.handles) for hooks in hooks_of(optimizer))
+    return len(optimizer._optimizer_step_pre_hooks) + len(optimizer._optimizer_step_post_hooks) > known
+
+
+_HOOKS: WeakKeyDictionary[torch.optim.Optimizer, list[OptimizerHooks]] = WeakKeyDictionary()
 
 
 class _ZeroGrad:

@@ -22,7 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from agents.hooks import OptimizerHooks
+from agents.hooks import Idleness, OptimizerHooks, Unneeded
 from agents.interventions import Intervention, Moment, MomentName, ResetEvent, Step
 from agents.layers import Layer, Network
 from agents.passes import TwoPasses
@@ -142,11 +142,15 @@ class Plasticity(BaseCallback):
                     for number, item, networks in after:
                         self._report(item, item.after_step(networks, step, self._generators[number]))
 
+        def count(taken: int) -> None:
+            steps[index] += taken
+
         return OptimizerHooks(
             optimizer,
             add_penalties if terms or closed else None,
             before_step if before else None,
             after_step,
+            idleness=Idleness() if terms or closed or before or after else Unneeded(count),
         )
 
     def _grouped(self, moment: MomentName, networks: list[Network]) -> list[tuple[int, Intervention, list[Network]]]:

@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from agents.hooks import OptimizerHooks
+from agents.hooks import Idleness, OptimizerHooks
 from agents.layers import Network, Param
 from agents.sb3 import Batch, read_networks, sample_batch
 from agents.viewing import ModelView, initial_tensors
@@ -119,7 +119,7 @@ class Measurer:
         for optimizer in dict.fromkeys(network.optimizer for network in self.networks if network.optimizer):
             tap = _Tap(self, optimizer, of_steps)
             self.taps.append(tap)
-            self._hooks.append(OptimizerHooks(optimizer, tap.start, tap.stop, tap.compare))
+            self._hooks.append(OptimizerHooks(optimizer, tap.start, tap.stop, tap.compare, idleness=tap))
 
     def read_networks(self) -> None:
         """See the model's layers; anew once an intervention has put others in their place."""
@@ -278,7 +278,7 @@ def _has_rollouts(metric: Metric, model: BaseAlgorithm) -> bool:
     return metric.reads != "rollout" or metric.costly or hasattr(model, "rollout_buffer")
 
 
-class _Tap:
+class _Tap(Idleness):
     """Looks at a sample of one optimiser's steps."""
 
     def __init__(self, measurer: Measurer, optimizer: torch.optim.Optimizer, metrics: Sequence[Metric]) -> None:
@@ -294,6 +294,14 @@ class _Tap:
     def networks(self) -> Iterator[Network]:
         """Those that the optimiser steps."""
         return (network for network in self.measurer.networks if network.optimizer is self.optimizer)
+
+    def idle(self) -> float:
+        """The steps up to the next one of the sample."""
+        return -self.count % STEP_EVERY
+
+    def skipped(self, steps: int) -> None:
+        """They count."""
+        self.count += steps
 
     def start(self, optimizer: torch.optim.Optimizer) -> None:
         """Right after `zero_grad`: watch the gradients that the next backward pass leaves, where it is their turn."""

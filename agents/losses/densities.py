@@ -29,7 +29,8 @@ MASKED = -1e8
 
 Density = Callable[[Tensor, Tensor, Tensor, Samples], tuple[Tensor, Tensor | None]]
 """Log-probabilities of the samples' actions, and entropies where they have a closed form, `[samples]` each, of: a
-policy's last hidden layer, the outputs of its head, its log standard deviation where that is free, the samples."""
+policy's last hidden layer, the outputs of its head, its log standard deviation where that is free, the samples. Leading
+dimensions, where there are any, are independent members (but with gSDE there are none)."""
 
 
 def density(made: Any) -> Density | None:
@@ -42,8 +43,8 @@ def density(made: Any) -> Density | None:
 
 
 def gaussian_log_prob(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log-density of a Gaussian with independent dimensions: from `[samples, dimensions]` to `[samples]`."""
-    return (-((values - mean) / std).square() / 2 - std.log() - HALF_LOG_TAU).sum(1)
+    """Log-density of a Gaussian with independent dimensions: from `[..., samples, dimensions]` to `[..., samples]`."""
+    return (-((values - mean) / std).square() / 2 - std.log() - HALF_LOG_TAU).sum(-1)
 
 
 def state_dependent_std(made: StateDependentNoiseDistribution, latent: Tensor, log_std: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def _gaussian(latent: Tensor, mean: Tensor, log_std: Tensor, samples: Samples) -
 
 
 def _gaussian_entropy(log_std: Tensor) -> Tensor:
-    return (log_std + 0.5 + HALF_LOG_TAU).sum(1)
+    return (log_std + 0.5 + HALF_LOG_TAU).sum(-1)
 
 
 def _state_dependent(
@@ -78,11 +79,11 @@ def _categorical(
     if "action_masks" in samples:
         logits = torch.where(samples["action_masks"].bool(), logits, MASKED)
     actions = samples["actions"].long()
-    logs = [part.log_softmax(1) for part in torch.split(logits, sizes, dim=1)]
-    chosen = [part.gather(1, actions[:, [index]]) for index, part in enumerate(logs)]
-    return torch.cat(chosen, 1).sum(1), -torch.cat([part.exp() * part for part in logs], 1).sum(1)
+    logs = [part.log_softmax(-1) for part in torch.split(logits, sizes, dim=-1)]
+    chosen = [part.gather(-1, actions[..., index : index + 1]) for index, part in enumerate(logs)]
+    return torch.cat(chosen, -1).sum(-1), -torch.cat([part.exp() * part for part in logs], -1).sum(-1)
 
 
 def _bernoulli(latent: Tensor, logits: Tensor, log_std: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
-    log_prob = -binary_cross_entropy_with_logits(logits, samples["actions"], reduction="none").sum(1)
-    return log_prob, binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none").sum(1)
+    log_prob = -binary_cross_entropy_with_logits(logits, samples["actions"], reduction="none").sum(-1)
+    return log_prob, binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none").sum(-1)

@@ -1,0 +1,190 @@
+"""Modules that are the same module of several members: `[members, samples, ...]` in and out, weights as stacked rows."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from agents.injection import CHILD, leaves
+from agents.modules import AdaptiveLinear, CReLU, Fourier, SmoothLeakyReLU
+
+ELEMENTWISE = (
+    nn.Tanh,
+    nn.ReLU,
+    nn.ELU,
+    nn.LeakyReLU,
+    nn.SiLU,
+    nn.GELU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Mish,
+    nn.Identity,
+    nn.Hardtanh,
+    SmoothLeakyReLU,
+)
+SMALL = 400
+"""Numbers of multiplications below which PyTorch's batched product on a CPU rounds otherwise than its single one."""
+
+Stack = Callable[[Tensor], nn.Parameter]
+"""Gives the stacked parameter in which a parameter of the first member is the first row."""
+
+
+class CannotStackError(ValueError):
+    """A module of a kind that is not known stacked; the message is a part of a sentence that names it."""
+
+
+class StackedLinear(nn.Module):
+    """Linear layers side by side.
+
+    Args:
+        weight: `[members, outputs, inputs]`.
+        bias: `[members, outputs]`, or None.
+
+    Attributes:
+        exact: whether each member's output has, on a CPU, the very bits that its own layer would give, at some cost
+            where there are few.
+    """
+
+    def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.bias = bias
+        self.exact = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From `[members, samples, inputs]` to `[members, samples, outputs]`."""
+        if self.exact and x.shape[1] * math.prod(self.weight.shape[1:]) < SMALL:
+            biases = self.bias if self.bias is not None else [None] * len(x)
+            return torch.stack([functional.linear(*part) for part in zip(x, self.weight, biases, strict=True)])
+        if self.bias is None:
+            return torch.bmm(x, self.weight.mT)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+class StackedLayerNorm(nn.Module):
+    """Layer normalisations side by side, each over the last dimension."""
+
+    def __init__(self, plain: nn.LayerNorm, weight: nn.Parameter | None, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.shape, self.eps = plain.normalized_shape, plain.eps
+        self.weight = weight
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[members, samples, features]` in and out."""
+        normed = functional.layer_norm(x, self.shape, eps=self.eps)
+        if self.weight is not None:
+            normed = normed * self.weight.unsqueeze(1)
+        return normed if self.bias is None else normed + self.bias.unsqueeze(1)
+
+
+class StackedAdaptiveLinear(nn.Module):
+    """`AdaptiveLinear` side by side."""
+
+    def __init__(self, plain: AdaptiveLinear, alpha: nn.Parameter) -> None:
+        super().__init__()
+        self.base = plain.base
+        self.alpha = alpha
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Elementwise."""
+        if self.base == "relu":
+            return z.clamp_min(0) + self.alpha.unsqueeze(1) * z.clamp_max(0)
+        phi = z.tanh()
+        gate = phi.detach().square().mul_(math.pi / 2).sin_()
+        return torch.addcmul(phi, self.alpha.unsqueeze(1) * gate, z)
+
+
+class EachSample(nn.Module):
+    """A module without parameters that treats each sample by itself, given the samples of all members as one batch."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.plain = plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From `[members, samples, ...]` to `[members, samples, ...]`."""
+        found: Tensor = self.plain(x.flatten(0, 1))
+        return found.unflatten(0, x.shape[:2])
+
+
+class Chain(nn.Module):
+    """Modules one after another."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the last one gives."""
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+class Stacker:
+    """Makes stacked modules of the first member's, each once, so that what is shared stays shared.
+
+    Args:
+        stack: gives stacked parameters.
+
+    Attributes:
+        made: the stacked module of each leaf of the first member.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.made: dict[nn.Module, nn.Module] = {}
+
+    def chain(self, modules: Sequence[nn.Module]) -> Chain:
+        """Modules one after another, such as a network's body.
+
+        Raises:
+            CannotStackError: one of them is of a kind that is not known stacked.
+        """
+        for module in modules:
+            check_order(module)
+        return Chain([self.leaf(part) for module in modules for part in leaves(module)])
+
+    def leaf(self, module: nn.Module) -> nn.Module:
+        """A module without children."""
+        if module not in self.made:
+            self.made[module] = self._make(module)
+        return self.made[module]
+
+    def _make(self, module: nn.Module) -> nn.Module:
+        kind = type(module)
+        if hasattr(module, CHILD):
+            raise CannotStackError("an injected head")
+        if isinstance(module, nn.Linear) and kind is nn.Linear:
+            return StackedLinear(self.stack(module.weight), None if module.bias is None else self.stack(module.bias))
+        if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+            affine = [None if part is None else self.stack(part) for part in (module.weight, module.bias)]
+            return StackedLayerNorm(module, *affine)
+        if isinstance(module, AdaptiveLinear):
+            return StackedAdaptiveLinear(module, self.stack(module.alpha))
+        if kind in ELEMENTWISE:
+            return _copy(module)
+        if kind in (CReLU, Fourier, nn.Flatten):
+            return EachSample(_copy(module))
+        raise CannotStackError(f"a {kind.__name__}")
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A module without parameters as it is, without whoever listens to the original."""
+    twin = type(module).__new__(type(module))
+    nn.Module.__init__(twin)
+    vars(twin).update({name: value for name, value in vars(module).items() if name not in vars(twin)})
+    return twin
+
+
+def check_order(module: nn.Module) -> None:
+    """Refuse modules whose children do not simply follow one another."""
+    if next(module.children(), None) is None or isinstance(module, (nn.Sequential, FlattenExtractor)):
+        for child in module.children():
+            check_order(child)
+        return
+    raise CannotStackError(f"a {type(module).__name__}")

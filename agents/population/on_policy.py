@@ -1,0 +1,332 @@
+"""PPO on a population: rollouts and updates of all members at once.
+
+Schulman, Wolski, Dhariwal, Radford and Klimov, 2017, arXiv 1707.06347, as Stable-Baselines3 trains it: what a member
+draws, keeps and logs is what its own `collect_rollouts` and `train` would have drawn, kept and logged.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.common.utils import explained_variance
+from torch import Tensor
+from torch.nn import functional
+
+from agents.population.actions import Actions
+from agents.population.modules import CannotStackError, Stacker, StackedLinear
+from agents.population.rows import Rows, release_statistics
+from agents.population.stepping import Stepper
+from agents.population.streams import Streams
+
+ARRAYS = ("observations", "actions", "rewards", "returns", "episode_starts", "values", "log_probs", "advantages")
+"""What a rollout buffer keeps."""
+
+
+class OnPolicyStack:
+    """The networks, rollouts and updates of all members.
+
+    Args:
+        models: the members, alike but for their seeds.
+        streams: their random streams.
+        parts: neighbouring members that are stepped together.
+
+    Raises:
+        CannotStackError: the networks are of a kind that is not known stacked.
+    """
+
+    def __init__(self, models: Sequence[Any], streams: Sequence[Streams], parts: Sequence[slice]) -> None:
+        self.models = list(models)
+        self.streams = list(streams)
+        self.first = first = self.models[0]
+        policy = first.policy
+        if type(policy.mlp_extractor) is not MlpExtractor:
+            raise CannotStackError(f"a {type(policy.mlp_extractor).__name__}")
+        if type(first.rollout_buffer) is not RolloutBuffer:
+            raise CannotStackError(f"a {type(first.rollout_buffer).__name__}")
+        self.actions = Actions(policy.action_dist, first.action_space)
+        self.rows = Rows([list(model.policy.parameters()) for model in models])
+        stacker = Stacker(self.rows.parameters.__getitem__)
+        self.actor = stacker.chain([policy.pi_features_extractor, policy.mlp_extractor.policy_net])
+        self.critic = stacker.chain([policy.vf_features_extractor, policy.mlp_extractor.value_net])
+        self.action_head = stacker.chain([policy.action_net])
+        self.value_head = stacker.chain([policy.value_net])
+        self.modules = stacker.made
+        self.log_std = self.rows.parameters[policy.log_std] if self.actions.gaussian else None
+        # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
+        self.exact = [part for part in self.action_head.modules() if isinstance(part, StackedLinear)]
+        self.gradient = torch.empty_like(self.rows.flat)
+        self.steppers = [
+            Stepper(
+                self.rows,
+                self.gradient,
+                [model.policy.optimizer for model in self.models[part]],
+                part.start,
+                first.max_grad_norm,
+            )
+            for part in parts
+        ]
+        self._memory: dict[str, np.ndarray[Any, Any]] = {}
+
+    # What the networks give
+
+    def _seen(self, observations: Any) -> Tensor:
+        """Observations `[members, samples, ...]` as the networks take them."""
+        policy = self.first.policy
+        tensor = torch.as_tensor(observations, device=self.first.device)
+        if isinstance(policy.observation_space, spaces.Box) and tensor.dtype == torch.float32 and tensor.dim() == 3:
+            return tensor
+        found = preprocess_obs(tensor.flatten(0, 1), policy.observation_space, policy.normalize_images)
+        assert isinstance(found, Tensor)
+        return found.unflatten(0, tensor.shape[:2])
+
+    def _values(self, seen: Tensor) -> Tensor:
+        values: Tensor = self.value_head(self.critic(seen))
+        return values.squeeze(-1)
+
+    @torch.inference_mode()
+    def act(self, observations: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions `[members, samples, dimensions]`, values and log-probabilities `[members, samples]`."""
+        seen = self._seen(observations)
+        outputs = self.action_head(self.actor(seen))
+        actions, log_probs = self.actions.sample(outputs, self.log_std, self.streams)
+        return actions, self._values(seen), log_probs
+
+    # Rollouts
+
+    def collect(self, callbacks: Sequence[BaseCallback], scopes: Sequence[dict[str, Any]]) -> bool:
+        """Collect one rollout of every member; returns whether all callbacks want to go on.
+
+        Callbacks find what they look for in the member's scope, under the names that SB3's own local variables have.
+        """
+        models, first = self.models, self.first
+        for model in models:
+            model.policy.set_training_mode(False)
+        self.rows.adopt()
+        buffers = self._buffers()
+        box = isinstance(first.action_space, spaces.Box)
+        observations, starts = buffers["observations"], buffers["episode_starts"]
+        for layer in self.exact:
+            layer.exact = box and self.rows.flat.device.type == "cpu"
+        envs, members = [model.env for model in models], range(len(models))
+        shape = (len(models), first.n_envs, *first.action_space.shape)
+        for step in range(first.n_steps):
+            for number, model in enumerate(models):
+                observations[number, step] = model._last_obs.reshape(observations.shape[2:])
+                starts[number, step] = model._last_episode_starts
+            found, values, log_probs = self.act(observations[:, step])
+            buffers["values"][:, step] = values.cpu().numpy()
+            buffers["log_probs"][:, step] = log_probs.cpu().numpy()
+            actions = found.cpu().numpy()
+            buffers["actions"][:, step] = actions
+            actions = actions.reshape(shape)
+            clipped = np.clip(actions, first.action_space.low, first.action_space.high) if box else actions
+            for number in members:
+                model, scope = models[number], scopes[number]
+                new_obs, rewards, dones, infos = envs[number].step(clipped[number])
+                model.num_timesteps += model.n_envs
+                scope.update(
+                    actions=actions[number],
+                    clipped_actions=clipped[number],
+                    values=values[number].unsqueeze(-1),
+                    log_probs=log_probs[number],
+                    new_obs=new_obs,
+                    rewards=rewards,
+                    dones=dones,
+                    infos=infos,
+                    n_steps=step,
+                )
+                if not callbacks[number].on_step():
+                    return False
+                if dones.any():
+                    self._bootstrap(model, rewards, dones, infos)
+                model._update_info_buffer(infos, dones)
+                buffers["rewards"][number, step] = rewards
+                model._last_obs, model._last_episode_starts = new_obs, dones
+        for layer in self.exact:
+            layer.exact = False
+        self._compute_advantages(buffers)
+        for model in models:
+            model.rollout_buffer.pos, model.rollout_buffer.full = model.n_steps, True
+        for callback in callbacks:
+            callback.on_rollout_end()
+        return True
+
+    def _buffers(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The members' rollout buffers as arrays `[members, steps, environments, ...]`, theirs being the rows."""
+        if not self._memory:
+            buffer = self.first.rollout_buffer
+            buffer.reset()
+            for name in ARRAYS:
+                like = getattr(buffer, name)
+                self._memory[name] = np.zeros((len(self.models), *like.shape), dtype=like.dtype)
+        for number, model in enumerate(self.models):
+            for name, array in self._memory.items():
+                setattr(model.rollout_buffer, name, array[number])
+            model.rollout_buffer.generator_ready = False
+            model.rollout_buffer.pos, model.rollout_buffer.full = 0, False
+        return self._memory
+
+    def _bootstrap(self, model: Any, rewards: Any, dones: Any, infos: Any) -> None:
+        """Episodes that were only cut short are worth what the critic expects of their last observation."""
+        for index in np.flatnonzero(dones):
+            info = infos[index]
+            if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
+                last = model.policy.obs_to_tensor(info["terminal_observation"])[0]
+                with torch.no_grad():
+                    rewards[index] += model.gamma * model.policy.predict_values(last)[0]
+
+    @torch.inference_mode()
+    def _compute_advantages(self, buffers: dict[str, np.ndarray[Any, Any]]) -> None:
+        """GAE of all members at once, in the order of operations of SB3's buffer."""
+        gamma, gae_lambda = self.first.gamma, self.first.gae_lambda
+        shape = buffers["observations"].shape
+        last = np.stack([model._last_obs for model in self.models]).reshape(shape[0], *shape[2:])
+        following = self._values(self._seen(last)).cpu().numpy()
+        goes_on = 1.0 - np.stack([model._last_episode_starts for model in self.models]).astype(np.float32)
+        # Steps first: each is then one stretch of memory.
+        rewards, values, starts = (
+            np.ascontiguousarray(buffers[name].swapaxes(0, 1)) for name in ("rewards", "values", "episode_starts")
+        )
+        advantages, advantage = np.empty_like(rewards), np.zeros_like(following)
+        for step in reversed(range(len(rewards))):
+            delta = rewards[step] + gamma * following * goes_on - values[step]
+            advantage = delta + gamma * gae_lambda * goes_on * advantage
+            advantages[step], following, goes_on = advantage, values[step], 1.0 - starts[step]
+        buffers["advantages"][:] = advantages.swapaxes(0, 1)
+        buffers["returns"][:] = buffers["advantages"] + buffers["values"]
+
+    # Updates
+
+    def train(self) -> None:
+        """Train every member on its rollout."""
+        for model in self.models:
+            model.policy.set_training_mode(True)
+            model._update_learning_rate(model.policy.optimizer)
+        self.rows.adopt()
+        for stepper in self.steppers:
+            stepper.begin()
+        first = self.first
+        clip = float(first.clip_range(first._current_progress_remaining))
+        clip_vf = None if first.clip_range_vf is None else float(first.clip_range_vf(first._current_progress_remaining))
+        data = {name: self._flattened(self._memory[name]) for name in ARRAYS if name not in ("rewards", "episode_starts")}
+        members, count = data["actions"].shape[:2]
+        offsets = torch.arange(members, device=first.device).mul_(count).unsqueeze(1)
+        sums, kls = Sums(), Sums()
+        for _ in range(first.n_epochs):
+            orders = np.stack([streams.numpy.permutation(count) for streams in self.streams])
+            order = (torch.as_tensor(orders, device=first.device) + offsets).flatten()
+            kls = Sums()
+            shuffled = {
+                name: values.flatten(0, 1).index_select(0, order).unflatten(0, (members, count))
+                for name, values in data.items()
+            }
+            for start in range(0, count, first.batch_size):
+                batch = {name: values[:, start : start + first.batch_size] for name, values in shuffled.items()}
+                found = self._minibatch(batch, clip, clip_vf)
+                kls.add({"approx_kl": found.pop("approx_kl")})
+                sums.add(found)
+        for stepper in self.steppers:
+            stepper.end()
+        self._log(sums, kls, clip, clip_vf)
+
+    def _flattened(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """From `[members, steps, environments, ...]` to `[members, environments * steps, ...]`, as SB3 orders them."""
+        return torch.as_tensor(array, device=self.first.device).swapaxes(1, 2).flatten(1, 2)
+
+    def _minibatch(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> dict[str, Tensor]:
+        """One gradient step of every member; gives what is logged, `[members]` each."""
+        loss, logged = self._loss(batch, clip, clip_vf)
+        for stepper in self.steppers:
+            stepper.before_backward()
+        leaves = list(self.rows.parameters.values())
+        gradients = torch.autograd.grad(loss, leaves)
+        self.rows.join(gradients, out=self.gradient)
+        for stepper in self.steppers:
+            stepper.step()
+        return logged
+
+    def _loss(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of all members' losses, and what is logged of each."""
+        first = self.first
+        seen = self._seen(batch["observations"])
+        outputs, values = self.action_head(self.actor(seen)), self._values(seen)
+        log_prob, entropy = self.actions.evaluate(outputs, self.log_std, batch["actions"])
+        advantages = batch["advantages"]
+        if first.normalize_advantage and advantages.shape[1] > 1:
+            spread = advantages.std(dim=1, keepdim=True) + 1e-8
+            advantages = (advantages - advantages.mean(dim=1, keepdim=True)) / spread
+        log_ratio = log_prob - batch["log_probs"]
+        ratio = log_ratio.exp()
+        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean(dim=1)
+        if clip_vf is not None:
+            values = batch["values"] + (values - batch["values"]).clamp(-clip_vf, clip_vf)
+        value_loss = functional.mse_loss(batch["returns"], values, reduction="none").mean(dim=1)
+        entropy_loss = -entropy.mean(dim=1)
+        loss = policy_loss + first.ent_coef * entropy_loss + first.vf_coef * value_loss
+        with torch.no_grad():
+            logged = {
+                "policy_gradient_loss": policy_loss.detach(),
+                "value_loss": value_loss.detach(),
+                "entropy_loss": entropy_loss.detach(),
+                "clip_fraction": ((ratio - 1).abs() > clip).float().mean(dim=1),
+                "approx_kl": ((ratio - 1) - log_ratio).mean(dim=1),
+                "loss": loss.detach(),
+            }
+        return loss.sum(), logged
+
+    def _log(self, sums: "Sums", kls: "Sums", clip: float, clip_vf: float | None) -> None:
+        means = {name: values.tolist() for name, values in (sums.means() | kls.means()).items()}
+        last = sums.last["loss"].tolist()
+        for number, model in enumerate(self.models):
+            buffer, record = model.rollout_buffer, model.logger.record
+            model._n_updates += model.n_epochs
+            # In the order in which SB3's buffer lies once it has been trained on, which sums otherwise.
+            variance = explained_variance(*(getattr(buffer, name).swapaxes(0, 1).flatten() for name in ("values", "returns")))
+            for name in ("entropy_loss", "policy_gradient_loss", "value_loss", "approx_kl", "clip_fraction"):
+                record(f"train/{name}", means[name][number])
+            record("train/loss", last[number])
+            record("train/explained_variance", variance)
+            if self.log_std is not None:
+                record("train/std", self.log_std[number].detach().exp().mean().item())
+            record("train/n_updates", model._n_updates, exclude="tensorboard")
+            record("train/clip_range", clip)
+            if clip_vf is not None:
+                record("train/clip_range_vf", clip_vf)
+
+    def release(self) -> None:
+        """Give every member memory of its own again."""
+        self.rows.release()
+        for model in self.models:
+            release_statistics(model.policy.optimizer)
+        for model in self.models:
+            for name in self._memory:
+                setattr(model.rollout_buffer, name, getattr(model.rollout_buffer, name).copy())
+
+
+class Sums:
+    """Running sums of what is logged of each step, `[members]` each, which wait for no device."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: dict[str, Tensor] = {}
+        self.last: dict[str, Tensor] = {}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """One more step."""
+        self.count += 1
+        self.last = values
+        for name, value in values.items():
+            if name in self.total:
+                self.total[name] += value
+            else:
+                self.total[name] = value.clone()
+
+    def means(self) -> dict[str, Tensor]:
+        """Over all steps."""
+        return {name: total / self.count for name, total in self.total.items()}

@@ -1,0 +1,134 @@
+"""How the gradients of all members become steps: many rows at once, or a member's own optimiser where it has to be.
+
+Between a backward pass and the next, SB3 clears gradients, lets penalties in, clips, asks whether to step, steps, and
+tells who listens. A `Stepper` does all of it for neighbouring rows at once, as long as nobody needs to hear of
+the single step; otherwise it gives each member its gradient and has its own optimiser go through the motions, so that
+whatever is attached to it works as in a run of its own.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agents.hooks import OptimizerHooks, has_foreign_hooks, hooks_of
+from agents.population.rows import Rows, RowsAdam, plain_adam
+
+class Stepper:
+    """Steps neighbouring rows, each optimiser's parameters being a row.
+
+    Args:
+        rows: the parameters of all members.
+        gradient: the gradients of all members `[members, numbers]`, laid out as the rows are.
+        optimizers: each member's own, of these rows.
+        first: number of the first of these rows.
+        max_norm: gradients are clipped to this norm, each member's by itself; None: not clipped.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        gradient: Tensor,
+        optimizers: Sequence[torch.optim.Optimizer],
+        first: int = 0,
+        max_norm: float | None = None,
+    ) -> None:
+        self.optimizers = list(optimizers)
+        self.max_norm = max_norm
+        part = slice(first, first + len(self.optimizers))
+        self.members = rows.members[part]
+        self.gradient = gradient[part]
+        self._own_gradients = list(zip(*(view.unbind() for view in rows.views(self.gradient)), strict=True))
+        plain = all(map(plain_adam, self.optimizers)) and len(set(map(_settings, self.optimizers))) == 1
+        self.adam = RowsAdam(rows, self.optimizers, first) if plain else None
+        self._left = 0.0
+        self._untold = 0
+        self._asks_if_finite = False
+
+    def begin(self) -> None:
+        """Called before the first of some steps, between which nobody but this changes parameters or statistics."""
+        self._asks_if_finite = any(hooks.asks_if_finite for hooks in self._hooks())
+        self._look_ahead()
+
+    def end(self) -> None:
+        """Called after the last of them: who listens is told how many steps it missed."""
+        self._tell()
+
+    @property
+    def together(self) -> bool:
+        """Whether the coming step is taken for all rows at once."""
+        return self._untold < self._left
+
+    def before_backward(self) -> None:
+        """Called when the losses are known: gradients are cleared and penalties let in."""
+        if not self.together:
+            self._tell()
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take one step with the gradients as they are now."""
+        if not self.together:
+            for number in range(len(self.optimizers)):
+                self._own_step(number)
+            self._look_ahead()
+            return
+        assert self.adam is not None
+        if self.max_norm is not None:
+            norms = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+            self.gradient.mul_((self.max_norm / (norms + 1e-6)).clamp_(max=1.0))
+        if self._asks_if_finite and not math.isfinite(self.gradient.sum().item()):
+            self._tell()
+            for number in range(len(self.optimizers)):
+                self._ask_and_step(number)
+            self._look_ahead()
+            return
+        self.adam.step(self.gradient)
+        self._untold += 1
+
+    def _own_step(self, number: int) -> None:
+        """What SB3 does with one member's gradient, to which penalties have perhaps added theirs."""
+        tensors = self.members[number]
+        # On tensors that nothing was computed from, a backward pass is the addition to `.grad`, its hooks included.
+        torch.autograd.backward(tensors, self._own_gradients[number])
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(tensors, self.max_norm)
+        self.optimizers[number].step()
+        _clear(tensors)
+
+    def _ask_and_step(self, number: int) -> None:
+        """Have a member's own optimiser ask, with gradients already clipped, whether to step."""
+        tensors = self.members[number]
+        for tensor, gradient in zip(tensors, self._own_gradients[number], strict=True):
+            tensor.grad = gradient
+        self.optimizers[number].step()
+        _clear(tensors)
+
+    def _look_ahead(self) -> None:
+        """Find out how many of the coming steps nobody has to be told of."""
+        self._untold, self._left = 0, 0.0
+        if self.adam is not None and not any(map(has_foreign_hooks, self.optimizers)):
+            self._left = min((hooks.idleness.idle() for hooks in self._hooks()), default=math.inf)
+            if self._left:
+                self.adam.link()
+
+    def _tell(self) -> None:
+        if self._untold:
+            for hooks in self._hooks():
+                hooks.idleness.skipped(self._untold)
+            self._left, self._untold = self._left - self._untold, 0
+
+    def _hooks(self) -> list[OptimizerHooks]:
+        return [hooks for optimizer in self.optimizers for hooks in hooks_of(optimizer)]
+
+
+def _clear(tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        tensor.grad = None
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
+    group = optimizer.param_groups[0]
+    return (*group["betas"], group["eps"])
