@@ -26,7 +26,8 @@ ELEMENTWISE = (
     SmoothLeakyReLU,
 )
 SMALL = 400
-"""Numbers of multiplications below which PyTorch's batched product on a CPU rounds otherwise than its single one."""
+"""Numbers of multiplications below which PyTorch's batched product on a CPU rounds otherwise than its single one, as it
+does wherever there is one output."""
 
 Stack = Callable[[Tensor], nn.Parameter]
 """Gives the stacked parameter in which a parameter of the first member is the first row."""
@@ -56,7 +57,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From `[members, samples, inputs]` to `[members, samples, outputs]`."""
-        if self.exact and x.shape[1] * math.prod(self.weight.shape[1:]) < SMALL:
+        if self.exact and (self.weight.shape[1] == 1 or x.shape[1] * math.prod(self.weight.shape[1:]) < SMALL):
             biases = self.bias if self.bias is not None else [None] * len(x)
             return torch.stack([functional.linear(*part) for part in zip(x, self.weight, biases, strict=True)])
         if self.bias is None:
@@ -188,3 +189,8 @@ def check_order(module: nn.Module) -> None:
             check_order(child)
         return
     raise CannotStackError(f"a {type(module).__name__}")
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether somebody has hooked a module, or one within it."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())

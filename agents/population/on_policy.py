@@ -4,7 +4,8 @@ Schulman, Wolski, Dhariwal, Radford and Klimov, 2017, arXiv 1707.06347, as Stabl
 draws, keeps and logs is what its own `collect_rollouts` and `train` would have drawn, kept and logged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,32 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.utils import explained_variance
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.population.actions import Actions
-from agents.population.modules import CannotStackError, Stacker, StackedLinear
+from agents.population.modules import CannotStackError, Chain, StackedLinear, Stacker, is_watched
+from agents.population.perceptron import Perceptrons, hidden_layers
 from agents.population.rows import Rows, release_statistics
 from agents.population.stepping import Stepper
 from agents.population.streams import Streams
+
+@dataclass
+class Logged:
+    """What one gradient step leaves for the logger: `[members]` each, the log-ratios `[members, samples]`."""
+
+    loss: Tensor
+    gain: Tensor
+    value_loss: Tensor
+    entropy: Tensor
+    log_ratio: Tensor
+
+    def detached(self) -> "Logged":
+        """The same without what it was computed from."""
+        return Logged(*(getattr(self, field.name).detach() for field in fields(self)))
+
 
 ARRAYS = ("observations", "actions", "rewards", "returns", "episode_starts", "values", "log_probs", "advantages")
 """What a rollout buffer keeps."""
@@ -50,17 +67,21 @@ class OnPolicyStack:
         if type(first.rollout_buffer) is not RolloutBuffer:
             raise CannotStackError(f"a {type(first.rollout_buffer).__name__}")
         self.actions = Actions(policy.action_dist, first.action_space)
-        self.rows = Rows([list(model.policy.parameters()) for model in models])
+        bodies = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
+        plain = type(policy.pi_features_extractor) is type(policy.vf_features_extractor) is FlattenExtractor
+        alike = plain and hidden_layers(bodies[0]) is not None and hidden_layers(bodies[0]) == hidden_layers(bodies[1])
+        self.rows = Rows([_parameters(model.policy) for model in models], _blocks(policy) if alike else None)
         stacker = Stacker(self.rows.parameters.__getitem__)
-        self.actor = stacker.chain([policy.pi_features_extractor, policy.mlp_extractor.policy_net])
-        self.critic = stacker.chain([policy.vf_features_extractor, policy.mlp_extractor.value_net])
+        self.actor = stacker.chain([policy.pi_features_extractor, bodies[0]])
+        self.critic = stacker.chain([policy.vf_features_extractor, bodies[1]])
         self.action_head = stacker.chain([policy.action_net])
         self.value_head = stacker.chain([policy.value_net])
         self.modules = stacker.made
         self.log_std = self.rows.parameters[policy.log_std] if self.actions.gaussian else None
         # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
         self.exact = [part for part in self.action_head.modules() if isinstance(part, StackedLinear)]
-        self.gradient = torch.empty_like(self.rows.flat)
+        self.gradient = torch.zeros_like(self.rows.flat)
+        self.bodies = Perceptrons(self.rows, self.gradient, hidden_layers(bodies[0]) or ()) if alike else None
         self.steppers = [
             Stepper(
                 self.rows,
@@ -71,6 +92,7 @@ class OnPolicyStack:
             )
             for part in parts
         ]
+        self._kept_leaves: dict[bool, tuple[list[Tensor], list[Tensor]]] = {}
         self._memory: dict[str, np.ndarray[Any, Any]] = {}
 
     # What the networks give
@@ -85,17 +107,19 @@ class OnPolicyStack:
         assert isinstance(found, Tensor)
         return found.unflatten(0, tensor.shape[:2])
 
-    def _values(self, seen: Tensor) -> Tensor:
-        values: Tensor = self.value_head(self.critic(seen))
-        return values.squeeze(-1)
+    def _latents(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads of actor and critic read."""
+        if self.bodies and not torch.is_grad_enabled():
+            return self.bodies.forward(seen.flatten(2))
+        return self.actor(seen), self.critic(seen)
 
     @torch.inference_mode()
     def act(self, observations: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Actions `[members, samples, dimensions]`, values and log-probabilities `[members, samples]`."""
-        seen = self._seen(observations)
-        outputs = self.action_head(self.actor(seen))
+        for_actor, for_critic = self._latents(self._seen(observations))
+        outputs, values = self.action_head(for_actor), self.value_head(for_critic)
         actions, log_probs = self.actions.sample(outputs, self.log_std, self.streams)
-        return actions, self._values(seen), log_probs
+        return actions, values.squeeze(-1), log_probs
 
     # Rollouts
 
@@ -187,7 +211,7 @@ class OnPolicyStack:
         gamma, gae_lambda = self.first.gamma, self.first.gae_lambda
         shape = buffers["observations"].shape
         last = np.stack([model._last_obs for model in self.models]).reshape(shape[0], *shape[2:])
-        following = self._values(self._seen(last)).cpu().numpy()
+        following = self.value_head(self.critic(self._seen(last))).squeeze(-1).cpu().numpy()
         goes_on = 1.0 - np.stack([model._last_episode_starts for model in self.models]).astype(np.float32)
         # Steps first: each is then one stretch of memory.
         rewards, values, starts = (
@@ -217,80 +241,101 @@ class OnPolicyStack:
         data = {name: self._flattened(self._memory[name]) for name in ARRAYS if name not in ("rewards", "episode_starts")}
         members, count = data["actions"].shape[:2]
         offsets = torch.arange(members, device=first.device).mul_(count).unsqueeze(1)
-        sums, kls = Sums(), Sums()
+        steps: list[Logged] = []
         for _ in range(first.n_epochs):
             orders = np.stack([streams.numpy.permutation(count) for streams in self.streams])
             order = (torch.as_tensor(orders, device=first.device) + offsets).flatten()
-            kls = Sums()
             shuffled = {
                 name: values.flatten(0, 1).index_select(0, order).unflatten(0, (members, count))
                 for name, values in data.items()
             }
             for start in range(0, count, first.batch_size):
                 batch = {name: values[:, start : start + first.batch_size] for name, values in shuffled.items()}
-                found = self._minibatch(batch, clip, clip_vf)
-                kls.add({"approx_kl": found.pop("approx_kl")})
-                sums.add(found)
+                steps.append(self._minibatch(batch, clip, clip_vf))
         for stepper in self.steppers:
             stepper.end()
-        self._log(sums, kls, clip, clip_vf)
+        self._log(steps, clip, clip_vf)
 
     def _flattened(self, array: np.ndarray[Any, Any]) -> Tensor:
         """From `[members, steps, environments, ...]` to `[members, environments * steps, ...]`, as SB3 orders them."""
         return torch.as_tensor(array, device=self.first.device).swapaxes(1, 2).flatten(1, 2)
 
-    def _minibatch(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> dict[str, Tensor]:
-        """One gradient step of every member; gives what is logged, `[members]` each."""
-        loss, logged = self._loss(batch, clip, clip_vf)
+    def _minibatch(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> Logged:
+        """One gradient step of every member."""
+        seen = self._seen(batch["observations"])
+        bodies = None if any(map(is_watched, (self.actor, self.critic))) else self.bodies
+        if bodies:
+            latents = [latent.requires_grad_() for latent in bodies.forward(seen.flatten(2), keep=True)]
+        else:
+            latents = list(self._latents(seen))
+        logged = self._losses(latents, batch, clip, clip_vf)
         for stepper in self.steppers:
             stepper.before_backward()
-        leaves = list(self.rows.parameters.values())
-        gradients = torch.autograd.grad(loss, leaves)
-        self.rows.join(gradients, out=self.gradient)
+        leaves, places = self._leaves(of_heads=bodies is not None)
+        if bodies:
+            *gradients, for_actor, for_critic = torch.autograd.grad(logged.loss.sum(), [*leaves, *latents])
+            bodies.backward(for_actor, for_critic)
+        else:
+            gradients = list(torch.autograd.grad(logged.loss.sum(), leaves))
+        with torch.no_grad():
+            torch._foreach_copy_(places, gradients)
         for stepper in self.steppers:
             stepper.step()
-        return logged
+        return logged.detached()
 
-    def _loss(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of all members' losses, and what is logged of each."""
+    def _leaves(self, of_heads: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """What is differentiated by, the heads' parameters alone or all, and where their gradients go."""
+        if of_heads not in self._kept_leaves:
+            heads = {id(param) for head in (self.action_head, self.value_head) for param in head.parameters()}
+            heads.add(id(self.log_std))
+            pairs = zip(self.rows.parameters.values(), self.rows.views(self.gradient), strict=True)
+            chosen = [pair for pair in pairs if not of_heads or id(pair[0]) in heads]
+            self._kept_leaves[of_heads] = [leaf for leaf, _ in chosen], [place for _, place in chosen]
+        return self._kept_leaves[of_heads]
+
+    def _losses(
+        self, latents: Sequence[Tensor], batch: dict[str, Tensor], clip: float, clip_vf: float | None
+    ) -> Logged:
+        """The losses of all members."""
         first = self.first
-        seen = self._seen(batch["observations"])
-        outputs, values = self.action_head(self.actor(seen)), self._values(seen)
+        outputs, values = self.action_head(latents[0]), self.value_head(latents[1]).squeeze(-1)
         log_prob, entropy = self.actions.evaluate(outputs, self.log_std, batch["actions"])
         advantages = batch["advantages"]
         if first.normalize_advantage and advantages.shape[1] > 1:
-            spread = advantages.std(dim=1, keepdim=True) + 1e-8
-            advantages = (advantages - advantages.mean(dim=1, keepdim=True)) / spread
+            spread, mean = torch.std_mean(advantages, dim=1, keepdim=True)
+            advantages = (advantages - mean) / (spread + 1e-8)
         log_ratio = log_prob - batch["log_probs"]
         ratio = log_ratio.exp()
-        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean(dim=1)
+        gain = torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean(dim=1)
         if clip_vf is not None:
             values = batch["values"] + (values - batch["values"]).clamp(-clip_vf, clip_vf)
-        value_loss = functional.mse_loss(batch["returns"], values, reduction="none").mean(dim=1)
-        entropy_loss = -entropy.mean(dim=1)
-        loss = policy_loss + first.ent_coef * entropy_loss + first.vf_coef * value_loss
-        with torch.no_grad():
-            logged = {
-                "policy_gradient_loss": policy_loss.detach(),
-                "value_loss": value_loss.detach(),
-                "entropy_loss": entropy_loss.detach(),
-                "clip_fraction": ((ratio - 1).abs() > clip).float().mean(dim=1),
-                "approx_kl": ((ratio - 1) - log_ratio).mean(dim=1),
-                "loss": loss.detach(),
-            }
-        return loss.sum(), logged
+        value_loss = functional.mse_loss(values, batch["returns"], reduction="none").mean(dim=1)
+        entropy = entropy.mean(dim=1)
+        loss = first.vf_coef * value_loss - gain
+        if first.ent_coef:
+            loss = loss - first.ent_coef * entropy
+        return Logged(loss, gain, value_loss, entropy, log_ratio)
 
-    def _log(self, sums: "Sums", kls: "Sums", clip: float, clip_vf: float | None) -> None:
-        means = {name: values.tolist() for name, values in (sums.means() | kls.means()).items()}
-        last = sums.last["loss"].tolist()
+    @torch.no_grad()
+    def _log(self, steps: list[Logged], clip: float, clip_vf: float | None) -> None:
+        """Give each member's logger what SB3 would, in one go: nothing waited for the device until now."""
+        last = steps[-(len(steps) // self.first.n_epochs) :]
+        means = {
+            "entropy_loss": -_mean([step.entropy for step in steps]),
+            "policy_gradient_loss": -_mean([step.gain for step in steps]),
+            "value_loss": _mean([step.value_loss for step in steps]),
+            "approx_kl": _mean_of_samples(last, lambda log_ratio: (log_ratio.exp() - 1) - log_ratio),
+            "clip_fraction": _mean_of_samples(steps, lambda log_ratio: ((log_ratio.exp() - 1).abs() > clip).float()),
+            "loss": steps[-1].loss,
+        }
+        found = {name: values.tolist() for name, values in means.items()}
         for number, model in enumerate(self.models):
             buffer, record = model.rollout_buffer, model.logger.record
             model._n_updates += model.n_epochs
             # In the order in which SB3's buffer lies once it has been trained on, which sums otherwise.
             variance = explained_variance(*(getattr(buffer, name).swapaxes(0, 1).flatten() for name in ("values", "returns")))
-            for name in ("entropy_loss", "policy_gradient_loss", "value_loss", "approx_kl", "clip_fraction"):
-                record(f"train/{name}", means[name][number])
-            record("train/loss", last[number])
+            for name, values in found.items():
+                record(f"train/{name}", values[number])
             record("train/explained_variance", variance)
             if self.log_std is not None:
                 record("train/std", self.log_std[number].detach().exp().mean().item())
@@ -309,24 +354,31 @@ class OnPolicyStack:
                 setattr(model.rollout_buffer, name, getattr(model.rollout_buffer, name).copy())
 
 
-class Sums:
-    """Running sums of what is logged of each step, `[members]` each, which wait for no device."""
+def _parameters(policy: Any) -> list[nn.Parameter]:
+    """All parameters, what belongs to the actor first."""
+    actor = [policy.mlp_extractor.policy_net, policy.action_net]
+    critic = [policy.mlp_extractor.value_net, policy.value_net]
+    known = [param for module in [*actor, *critic] for param in module.parameters()]
+    free = [param for param in policy.parameters() if not any(param is other for other in known)]
+    count = sum(_blocks(policy)[:1]) - len(free)
+    return [*known[:count], *free, *known[count:]]
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.total: dict[str, Tensor] = {}
-        self.last: dict[str, Tensor] = {}
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """One more step."""
-        self.count += 1
-        self.last = values
-        for name, value in values.items():
-            if name in self.total:
-                self.total[name] += value
-            else:
-                self.total[name] = value.clone()
+def _blocks(policy: Any) -> list[int]:
+    """How many parameters belong to the actor, and how many to the critic."""
+    critic = [policy.mlp_extractor.value_net, policy.value_net]
+    of_critic = sum(len(list(module.parameters())) for module in critic)
+    return [len(list(policy.parameters())) - of_critic, of_critic]
 
-    def means(self) -> dict[str, Tensor]:
-        """Over all steps."""
-        return {name: total / self.count for name, total in self.total.items()}
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean(dim=0)
+
+
+def _mean_of_samples(steps: Sequence[Logged], of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean over minibatches of the mean over their samples; a last minibatch may have fewer."""
+    by_size: dict[int, list[Tensor]] = {}
+    for step in steps:
+        by_size.setdefault(step.log_ratio.shape[1], []).append(step.log_ratio)
+    totals = [of(torch.stack(parts)).mean(dim=2).sum(dim=0) for parts in by_size.values()]
+    return torch.stack(totals).sum(dim=0) / len(steps)

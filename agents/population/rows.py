@@ -21,6 +21,8 @@ class Rows:
 
     Args:
         members: for each member its tensors, in the same order and of the same shapes.
+        blocks: how many tensors belong together, one after another; each block is as long as the longest, so that
+            tensors that come first in several blocks and have the same shapes lie at regular distances.
 
     Attributes:
         flat: all numbers, `[members, numbers]`, with zeros between parameters.
@@ -28,31 +30,36 @@ class Rows:
         parameters: the same to differentiate by, found by the first member's parameter.
     """
 
-    def __init__(self, members: Sequence[Sequence[Tensor]]) -> None:
+    def __init__(self, members: Sequence[Sequence[Tensor]], blocks: Sequence[int] | None = None) -> None:
         self.members = [list(tensors) for tensors in members]
         first = self.members[0]
         self.shapes = [tensor.shape for tensor in first]
         self.sizes = [math.prod(shape) for shape in self.shapes]
-        places = [-(-size // ALIGNED) * ALIGNED for size in self.sizes]
-        self.starts = [sum(places[:index]) for index in range(len(places))]
-        like = {"dtype": first[0].dtype, "device": first[0].device}
-        self.flat = torch.zeros(len(self.members), sum(places), **like)
-        self._padding = [self.flat.new_zeros(len(self.members), place - size) for place, size in zip(places, self.sizes, strict=True)]
+        self.blocks = list(blocks or [len(first)])
+        self.starts, self.length = _places(self.sizes, self.blocks)
+        width = self.length * len(self.blocks)
+        self.flat = torch.zeros(len(self.members), width, dtype=first[0].dtype, device=first[0].device)
         self.stacked = self.views(self.flat)
         self._rows = [[stack[number] for stack in self.stacked] for number in range(len(self.members))]
         self.adopt()
         parameters = (nn.Parameter(stack) for stack in self.stacked)
-        self.parameters = dict(zip(self.members[0], parameters, strict=True))
+        self.parameters = dict(zip(first, parameters, strict=True))
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """For each parameter a view `[members, *shape]` of a matrix laid out as `flat` is, or of some of its rows."""
         parts = zip(self.starts, self.sizes, self.shapes, strict=True)
         return [flat[:, start : start + size].view(len(flat), *shape) for start, size, shape in parts]
 
+    def joint(self, flat: Tensor, number: int) -> Tensor:
+        """The parameter of this number in its block, of all blocks, as a view `[members * blocks, *shape]`."""
+        start, size = self.starts[number], self.sizes[number]
+        blocks = flat.view(len(flat) * len(self.blocks), self.length)
+        return blocks[:, start : start + size].view(len(blocks), *self.shapes[number])
+
+    @torch.no_grad()
     def join(self, parts: Sequence[Tensor], out: Tensor) -> None:
         """Lay tensors `[members, *shape]`, one for each parameter, end to end, as the rows are."""
-        pieces = [piece for part, rest in zip(parts, self._padding, strict=True) for piece in (part.flatten(1), rest)]
-        torch.cat(pieces, dim=1, out=out)
+        torch._foreach_copy_(self.views(out), list(parts))
 
     @torch.no_grad()
     def adopt(self) -> None:
@@ -69,6 +76,18 @@ class Rows:
         for tensors in self.members:
             for tensor in tensors:
                 tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+
+
+def _places(sizes: Sequence[int], blocks: Sequence[int]) -> tuple[list[int], int]:
+    """Where each parameter begins in a row, and how long each block is."""
+    aligned = [-(-size // ALIGNED) * ALIGNED for size in sizes]
+    ends = [sum(blocks[: index + 1]) for index in range(len(blocks))]
+    inner = [aligned[end - count : end] for end, count in zip(ends, blocks, strict=True)]
+    length = max(map(sum, inner))
+    starts = [
+        index * length + sum(block[:place]) for index, block in enumerate(inner) for place in range(len(block))
+    ]
+    return starts, length
 
 
 def plain_adam(optimizer: torch.optim.Optimizer) -> bool:
@@ -88,8 +107,8 @@ def release_statistics(optimizer: torch.optim.Optimizer) -> None:
 class RowsAdam:
     """Adam on neighbouring rows at once, with the statistics of each member's own `torch.optim.Adam` as rows.
 
-    Kingma and Ba, ICLR 2015, arXiv 1412.6980, in the order of operations of `torch.optim.Adam`, so that on a CPU each
-    number is rounded as there.
+    Kingma and Ba, ICLR 2015, arXiv 1412.6980, as one fused operation while all members have taken as many steps at the
+    same learning rate.
 
     Args:
         rows: the parameters.
@@ -140,23 +159,32 @@ class RowsAdam:
         group = self.optimizers[0].param_groups[0]
         (beta1, beta2), eps = group["betas"], group["eps"]
         rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
-        self.mean.lerp_(gradient, 1 - beta1)
-        self.square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         self.steps += 1
         if self.same_steps is not None and min(rates) == max(rates):
             self.same_steps += 1
-            size = float(rates[0]) / (1 - beta1**self.same_steps)
-            root = (1 - beta2**self.same_steps) ** 0.5
-            self.flat.addcdiv_(self.mean, self.square.sqrt().div_(root).add_(eps), value=-size)
+            torch._fused_adam_(
+                [self.flat],
+                [gradient],
+                [self.mean],
+                [self.square],
+                [],
+                [torch.tensor(float(self.same_steps), device=self.flat.device)],
+                lr=float(rates[0]),
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=0.0,
+                eps=eps,
+                amsgrad=False,
+                maximize=False,
+            )
             return
+        self.mean.lerp_(gradient, 1 - beta1)
+        self.square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         rate = torch.tensor([[float(rate)] for rate in rates])
-        starts = [*self.rows.starts[1:], self.flat.shape[1]]
-        places = [end - start for start, end in zip(self.rows.starts, starts, strict=True)]
-        sizes = torch.tensor(places, device=self.flat.device)
+        # Where each entry's step count stands; between parameters any will do, since their gradients are zero.
+        places = torch.bucketize(torch.arange(self.flat.shape[1]), torch.tensor(self.rows.starts), right=True) - 1
         steps = self.steps.double()
         size, root = rate / (1 - beta1**steps), (1 - beta2**steps).sqrt()
-        size, root = (
-            part.to(self.flat).repeat_interleave(sizes, dim=1, output_size=self.flat.shape[1]) for part in (size, root)
-        )
+        size, root = (part.float().index_select(1, places).to(self.flat) for part in (size, root))
         self.flat.sub_(size * self.mean / self.square.sqrt().div_(root).add_(eps))
 

@@ -1,0 +1,108 @@
+"""Bodies of linear layers and simple nonlinearities, several of a member's at once, with a backward pass of their own.
+
+Actor and critic of PPO, and the critics of SAC, have bodies of the same shape. Of S members with two of them they are
+2 S perceptrons, whose layers are one batched product each. Small networks spend their time in what surrounds each
+operation: here that is one product and one nonlinearity a layer forward, three operations and one sum backward, no
+graph, and gradients written where the optimiser reads them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.population.rows import Rows
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class Nonlinearity(NamedTuple):
+    """A nonlinearity in place, and the gradient by its input from that by its output and the output itself."""
+
+    forward: Activation
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+def _relu_backward(gradient: Tensor, output: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward(gradient, output, 0)
+
+
+def _tanh_backward(gradient: Tensor, output: Tensor) -> Tensor:
+    return torch.ops.aten.tanh_backward(gradient, output)
+
+
+NONLINEARITIES: dict[type[nn.Module], Nonlinearity] = {
+    nn.ReLU: Nonlinearity(torch.relu_, _relu_backward),
+    nn.Tanh: Nonlinearity(torch.tanh_, _tanh_backward),
+}
+
+Shape = tuple[tuple[int, int, type[nn.Module]], ...]
+"""For each layer its inputs, its units, and the kind of its nonlinearity."""
+
+
+def hidden_layers(body: nn.Module) -> Shape | None:
+    """The layers of a body; None where it is of another make, and for one without layers."""
+    parts = list(body) if isinstance(body, nn.Sequential) else []
+    found = []
+    for linear, nonlinearity in zip(parts[::2], parts[1::2], strict=False):
+        if type(linear) is not nn.Linear or linear.bias is None or type(nonlinearity) not in NONLINEARITIES:
+            return None
+        found.append((linear.in_features, linear.out_features, type(nonlinearity)))
+    return tuple(found) if found and len(parts) % 2 == 0 else None
+
+
+class Perceptrons:
+    """The bodies of all members, whose weights and biases come first in each block of the rows.
+
+    Args:
+        rows: the parameters.
+        gradient: where the gradients go, laid out as the rows are.
+        shape: of each body.
+    """
+
+    def __init__(self, rows: Rows, gradient: Tensor, shape: Shape) -> None:
+        numbers = range(2 * len(shape))
+        params = [rows.joint(rows.flat, number) for number in numbers]
+        self.blocks = len(rows.blocks)
+        self.weights, self.biases = params[::2], [bias.unsqueeze(1) for bias in params[1::2]]
+        self.transposed = [weight.mT for weight in self.weights]
+        places = [rows.joint(gradient, number) for number in numbers]
+        self.weight_places, self.bias_places = places[::2], places[1::2]
+        self.nonlinearities = [NONLINEARITIES[kind] for _, _, kind in shape]
+        self.outputs: list[Tensor] = []
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
+        """What each of a member's bodies makes of the inputs.
+
+        Args:
+            x: `[members, samples, inputs]`.
+            keep: whether `backward` follows.
+
+        Returns:
+            `[members, samples, units]` for each block.
+        """
+        flow = x.unsqueeze(1).expand(-1, self.blocks, -1, -1).flatten(0, 1)
+        outputs = [flow]
+        for weight, bias, nonlinearity in zip(self.transposed, self.biases, self.nonlinearities, strict=True):
+            flow = nonlinearity.forward(torch.baddbmm(bias, flow, weight))
+            outputs.append(flow)
+        if keep:
+            self.outputs = outputs
+        return flow.unflatten(0, (-1, self.blocks)).unbind(1)
+
+    @torch.no_grad()
+    def backward(self, *gradients: Tensor) -> None:
+        """Write the gradients of all weights and biases.
+
+        Args:
+            gradients: of the loss with respect to each of what `forward` gave.
+        """
+        flow = torch.stack(gradients, dim=1).flatten(0, 1)
+        for number in reversed(range(len(self.weights))):
+            flow = self.nonlinearities[number].backward(flow, self.outputs[number + 1])
+            torch.bmm(flow.mT, self.outputs[number], out=self.weight_places[number])
+            torch.sum(flow, dim=1, out=self.bias_places[number])
+            if number:
+                flow = torch.bmm(flow, self.weights[number])
