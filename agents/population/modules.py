@@ -64,6 +64,14 @@ class StackedLinear(nn.Module):
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
+    @torch.no_grad()
+    def backward(self, x: Tensor, gradient: Tensor, by_weight: Tensor, by_bias: Tensor | None) -> Tensor:
+        """The gradient by the input, from that by the output; those by weight and bias are written where they belong."""
+        torch.bmm(gradient.mT, x, out=by_weight)
+        if by_bias is not None:
+            torch.sum(gradient, dim=1, out=by_bias)
+        return torch.bmm(gradient, self.weight)
+
 
 class StackedLayerNorm(nn.Module):
     """Layer normalisations side by side, each over the last dimension."""

@@ -5,8 +5,7 @@ draws, keeps and logs is what its own `collect_rollouts` and `train` would have 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,28 +16,22 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor, nn
-from torch.nn import functional
 
-from agents.population.actions import Actions
+from agents.population.actions import Gaussian, actions_of
 from agents.population.modules import CannotStackError, Chain, StackedLinear, Stacker, is_watched
 from agents.population.perceptron import Perceptrons, hidden_layers
 from agents.population.rows import Rows, release_statistics
 from agents.population.stepping import Stepper
 from agents.population.streams import Streams
 
-@dataclass
-class Logged:
+
+class Logged(NamedTuple):
     """What one gradient step leaves for the logger: `[members]` each, the log-ratios `[members, samples]`."""
 
-    loss: Tensor
     gain: Tensor
     value_loss: Tensor
     entropy: Tensor
     log_ratio: Tensor
-
-    def detached(self) -> "Logged":
-        """The same without what it was computed from."""
-        return Logged(*(getattr(self, field.name).detach() for field in fields(self)))
 
 
 ARRAYS = ("observations", "actions", "rewards", "returns", "episode_starts", "values", "log_probs", "advantages")
@@ -66,7 +59,7 @@ class OnPolicyStack:
             raise CannotStackError(f"a {type(policy.mlp_extractor).__name__}")
         if type(first.rollout_buffer) is not RolloutBuffer:
             raise CannotStackError(f"a {type(first.rollout_buffer).__name__}")
-        self.actions = Actions(policy.action_dist, first.action_space)
+        self.actions = actions_of(policy.action_dist)
         bodies = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
         plain = type(policy.pi_features_extractor) is type(policy.vf_features_extractor) is FlattenExtractor
         alike = plain and hidden_layers(bodies[0]) is not None and hidden_layers(bodies[0]) == hidden_layers(bodies[1])
@@ -77,9 +70,8 @@ class OnPolicyStack:
         self.action_head = stacker.chain([policy.action_net])
         self.value_head = stacker.chain([policy.value_net])
         self.modules = stacker.made
-        self.log_std = self.rows.parameters[policy.log_std] if self.actions.gaussian else None
-        # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
-        self.exact = [part for part in self.action_head.modules() if isinstance(part, StackedLinear)]
+        self.log_std = self.rows.parameters[policy.log_std] if isinstance(self.actions, Gaussian) else None
+        self.action_linear, self.value_linear = (head.parts[0] for head in (self.action_head, self.value_head))
         self.gradient = torch.zeros_like(self.rows.flat)
         self.bodies = Perceptrons(self.rows, self.gradient, hidden_layers(bodies[0]) or ()) if alike else None
         self.steppers = [
@@ -92,8 +84,19 @@ class OnPolicyStack:
             )
             for part in parts
         ]
-        self._kept_leaves: dict[bool, tuple[list[Tensor], list[Tensor]]] = {}
+        places = self.rows.views(self.gradient)
+        self._places: dict[Tensor | None, Tensor] = dict(zip(self.rows.parameters.values(), places, strict=True))
+        self._leaves = [leaf for leaf in self.rows.parameters.values() if leaf is not self.log_std]
+        self._fast_bodies: Perceptrons | None = None
         self._memory: dict[str, np.ndarray[Any, Any]] = {}
+
+    def rows_of(self, module: nn.Module) -> tuple[nn.Module, slice]:
+        """Where a leaf of the first member is computed.
+
+        Returns:
+            The stacked module, and which rows of its inputs and outputs `[rows, samples, ...]` are the members'.
+        """
+        return self.modules[module], slice(None)
 
     # What the networks give
 
@@ -135,8 +138,8 @@ class OnPolicyStack:
         buffers = self._buffers()
         box = isinstance(first.action_space, spaces.Box)
         observations, starts = buffers["observations"], buffers["episode_starts"]
-        for layer in self.exact:
-            layer.exact = box and self.rows.flat.device.type == "cpu"
+        # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
+        self.action_linear.exact = box and self.rows.flat.device.type == "cpu"
         envs, members = [model.env for model in models], range(len(models))
         shape = (len(models), first.n_envs, *first.action_space.shape)
         for step in range(first.n_steps):
@@ -172,8 +175,7 @@ class OnPolicyStack:
                 model._update_info_buffer(infos, dones)
                 buffers["rewards"][number, step] = rewards
                 model._last_obs, model._last_episode_starts = new_obs, dones
-        for layer in self.exact:
-            layer.exact = False
+        self.action_linear.exact = False
         self._compute_advantages(buffers)
         for model in models:
             model.rollout_buffer.pos, model.rollout_buffer.full = model.n_steps, True
@@ -238,9 +240,13 @@ class OnPolicyStack:
         first = self.first
         clip = float(first.clip_range(first._current_progress_remaining))
         clip_vf = None if first.clip_range_vf is None else float(first.clip_range_vf(first._current_progress_remaining))
-        data = {name: self._flattened(self._memory[name]) for name in ARRAYS if name not in ("rewards", "episode_starts")}
+        data = {
+            name: self._flattened(self._memory[name]) for name in ARRAYS if name not in ("rewards", "episode_starts")
+        }
         members, count = data["actions"].shape[:2]
         offsets = torch.arange(members, device=first.device).mul_(count).unsqueeze(1)
+        watched = any(map(is_watched, (self.actor, self.critic, self.action_head, self.value_head)))
+        self._fast_bodies = None if watched else self.bodies
         steps: list[Logged] = []
         for _ in range(first.n_epochs):
             orders = np.stack([streams.numpy.permutation(count) for streams in self.streams])
@@ -263,58 +269,78 @@ class OnPolicyStack:
     def _minibatch(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> Logged:
         """One gradient step of every member."""
         seen = self._seen(batch["observations"])
-        bodies = None if any(map(is_watched, (self.actor, self.critic))) else self.bodies
-        if bodies:
-            latents = [latent.requires_grad_() for latent in bodies.forward(seen.flatten(2), keep=True)]
+        if bodies := self._fast_bodies:
+            with torch.no_grad():
+                latents = bodies.forward(seen.flatten(2), keep=True)
+                outputs, values = self.action_head(latents[0]), self.value_head(latents[1])
         else:
-            latents = list(self._latents(seen))
-        logged = self._losses(latents, batch, clip, clip_vf)
+            outputs, values = self.action_head(self.actor(seen)), self.value_head(self.critic(seen))
+        logged, by_outputs, by_log_std, by_values = self._loss(outputs.detach(), values.detach(), batch, clip, clip_vf)
         for stepper in self.steppers:
             stepper.before_backward()
-        leaves, places = self._leaves(of_heads=bodies is not None)
         if bodies:
-            *gradients, for_actor, for_critic = torch.autograd.grad(logged.loss.sum(), [*leaves, *latents])
-            bodies.backward(for_actor, for_critic)
+            by_actor = self.action_linear.backward(latents[0], by_outputs, *self._places_of(self.action_linear))
+            by_critic = self.value_linear.backward(latents[1], by_values, *self._places_of(self.value_linear))
+            bodies.backward(by_actor, by_critic)
         else:
-            gradients = list(torch.autograd.grad(logged.loss.sum(), leaves))
-        with torch.no_grad():
-            torch._foreach_copy_(places, gradients)
+            found = torch.autograd.grad([outputs, values], self._leaves, [by_outputs, by_values])
+            torch._foreach_copy_([self._places[leaf] for leaf in self._leaves], found)
+        if by_log_std is not None:
+            self._places[self.log_std].copy_(by_log_std)
         for stepper in self.steppers:
             stepper.step()
-        return logged.detached()
+        return logged
 
-    def _leaves(self, of_heads: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """What is differentiated by, the heads' parameters alone or all, and where their gradients go."""
-        if of_heads not in self._kept_leaves:
-            heads = {id(param) for head in (self.action_head, self.value_head) for param in head.parameters()}
-            heads.add(id(self.log_std))
-            pairs = zip(self.rows.parameters.values(), self.rows.views(self.gradient), strict=True)
-            chosen = [pair for pair in pairs if not of_heads or id(pair[0]) in heads]
-            self._kept_leaves[of_heads] = [leaf for leaf, _ in chosen], [place for _, place in chosen]
-        return self._kept_leaves[of_heads]
+    def _places_of(self, linear: StackedLinear) -> tuple[Tensor, Tensor | None]:
+        """Where the gradients of a layer go."""
+        return self._places[linear.weight], None if linear.bias is None else self._places[linear.bias]
 
-    def _losses(
-        self, latents: Sequence[Tensor], batch: dict[str, Tensor], clip: float, clip_vf: float | None
-    ) -> Logged:
-        """The losses of all members."""
+    @torch.no_grad()
+    def _loss(
+        self, outputs: Tensor, values: Tensor, batch: dict[str, Tensor], clip: float, clip_vf: float | None
+    ) -> tuple[Logged, Tensor, Tensor | None, Tensor]:
+        """The losses of all members, and their gradients.
+
+        With r = pi / pi_old and advantages A, d min(r A, clip(r) A) / d log pi is r A, or zero where the clipped one is
+        smaller.
+
+        Args:
+            outputs: of the action head, `[members, samples, outputs]`.
+            values: `[members, samples, 1]`.
+            batch: the minibatch.
+            clip: how far r may be from 1.
+            clip_vf: how far values may be from the rollout's, if they are clipped.
+
+        Returns:
+            What is logged, and the gradients by outputs, log standard deviations and values.
+        """
         first = self.first
-        outputs, values = self.action_head(latents[0]), self.value_head(latents[1]).squeeze(-1)
-        log_prob, entropy = self.actions.evaluate(outputs, self.log_std, batch["actions"])
-        advantages = batch["advantages"]
-        if first.normalize_advantage and advantages.shape[1] > 1:
+        known = self.actions.evaluate(outputs, self.log_std, batch["actions"])
+        advantages, count = batch["advantages"], values.shape[1]
+        if first.normalize_advantage and count > 1:
             spread, mean = torch.std_mean(advantages, dim=1, keepdim=True)
             advantages = (advantages - mean) / (spread + 1e-8)
-        log_ratio = log_prob - batch["log_probs"]
+        log_ratio = known.log_prob - batch["log_probs"]
         ratio = log_ratio.exp()
-        gain = torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean(dim=1)
+        plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)
+        # Within the range both are the same.
+        by_outputs, by_log_std = known.backward(
+            torch.where(plain <= clipped, plain, 0.0) / -count, -first.ent_coef / count
+        )
+        error, goes_through = values.squeeze(-1) - batch["returns"], None
         if clip_vf is not None:
-            values = batch["values"] + (values - batch["values"]).clamp(-clip_vf, clip_vf)
-        value_loss = functional.mse_loss(values, batch["returns"], reduction="none").mean(dim=1)
-        entropy = entropy.mean(dim=1)
-        loss = first.vf_coef * value_loss - gain
-        if first.ent_coef:
-            loss = loss - first.ent_coef * entropy
-        return Logged(loss, gain, value_loss, entropy, log_ratio)
+            moved = values.squeeze(-1) - batch["values"]
+            error, goes_through = (
+                batch["values"] + moved.clamp(-clip_vf, clip_vf) - batch["returns"],
+                moved.abs() <= clip_vf,
+            )
+        by_values = error * (2 * first.vf_coef / count)
+        if goes_through is not None:
+            by_values = by_values * goes_through
+        logged = Logged(
+            torch.min(plain, clipped).mean(dim=1), error.square().mean(dim=1), known.entropy.mean(dim=1), log_ratio
+        )
+        return logged, by_outputs, by_log_std, by_values.unsqueeze(-1)
 
     @torch.no_grad()
     def _log(self, steps: list[Logged], clip: float, clip_vf: float | None) -> None:
@@ -326,14 +352,17 @@ class OnPolicyStack:
             "value_loss": _mean([step.value_loss for step in steps]),
             "approx_kl": _mean_of_samples(last, lambda log_ratio: (log_ratio.exp() - 1) - log_ratio),
             "clip_fraction": _mean_of_samples(steps, lambda log_ratio: ((log_ratio.exp() - 1).abs() > clip).float()),
-            "loss": steps[-1].loss,
         }
+        gain, value_loss, entropy, _ = steps[-1]
+        means["loss"] = self.first.vf_coef * value_loss - gain - self.first.ent_coef * entropy
         found = {name: values.tolist() for name, values in means.items()}
         for number, model in enumerate(self.models):
             buffer, record = model.rollout_buffer, model.logger.record
             model._n_updates += model.n_epochs
             # In the order in which SB3's buffer lies once it has been trained on, which sums otherwise.
-            variance = explained_variance(*(getattr(buffer, name).swapaxes(0, 1).flatten() for name in ("values", "returns")))
+            variance = explained_variance(
+                *(getattr(buffer, name).swapaxes(0, 1).flatten() for name in ("values", "returns"))
+            )
             for name, values in found.items():
                 record(f"train/{name}", values[number])
             record("train/explained_variance", variance)
