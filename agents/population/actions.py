@@ -1,4 +1,4 @@
-"""What on-policy agents do, given their networks' outputs: draws from each member's noise, and gradients in closed form.
+"""What on-policy agents do, given their networks' outputs: draws from each member's noise, gradients in closed form.
 
 All tensors have members and samples as their first two dimensions. A distribution is asked for actions in rollouts; in
 updates for log-probabilities and entropies, and then for what their gradients make of the outputs', which spares the

@@ -1,4 +1,4 @@
-"""Modules that are the same module of several members: `[members, samples, ...]` in and out, weights as stacked rows."""
+"""Modules of several members as one: `[members, samples, ...]` in and out, their weights stacked rows."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -64,9 +64,13 @@ class StackedLinear(nn.Module):
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
+    def is_small(self, samples: int) -> bool:
+        """Whether PyTorch would round the batched product of so many samples of each member otherwise."""
+        return samples * math.prod(self.weight.shape[1:]) < SMALL
+
     @torch.no_grad()
     def backward(self, x: Tensor, gradient: Tensor, by_weight: Tensor, by_bias: Tensor | None) -> Tensor:
-        """The gradient by the input, from that by the output; those by weight and bias are written where they belong."""
+        """The gradient by the input, from that by the output; those by weight and bias go where they belong."""
         torch.bmm(gradient.mT, x, out=by_weight)
         if by_bias is not None:
             torch.sum(gradient, dim=1, out=by_bias)

@@ -71,8 +71,14 @@ class OnPolicyStack:
         self.value_head = stacker.chain([policy.value_net])
         self.modules = stacker.made
         self.log_std = self.rows.parameters[policy.log_std] if isinstance(self.actions, Gaussian) else None
-        self.action_linear, self.value_linear = (head.parts[0] for head in (self.action_head, self.value_head))
+        self.action_linear, self.value_linear = _linear(self.action_head), _linear(self.value_head)
+        # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
+        self.is_exact = isinstance(first.action_space, spaces.Box) and self.rows.flat.device.type == "cpu"
+        acting = [part for chain in (self.actor, self.action_head) for part in chain.modules()]
+        self.acting = [part for part in acting if isinstance(part, StackedLinear)]
+        is_small = any(part.is_small(first.n_envs) for part in self.acting[:-1])
         self.gradient = torch.zeros_like(self.rows.flat)
+        self.bodies_act = alike and not (self.is_exact and is_small)
         self.bodies = Perceptrons(self.rows, self.gradient, hidden_layers(bodies[0]) or ()) if alike else None
         self.steppers = [
             Stepper(
@@ -108,12 +114,13 @@ class OnPolicyStack:
             return tensor
         found = preprocess_obs(tensor.flatten(0, 1), policy.observation_space, policy.normalize_images)
         assert isinstance(found, Tensor)
-        return found.unflatten(0, tensor.shape[:2])
+        return found.view(*tensor.shape[:2], *found.shape[1:])
 
     def _latents(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """What the heads of actor and critic read."""
-        if self.bodies and not torch.is_grad_enabled():
-            return self.bodies.forward(seen.flatten(2))
+        if self.bodies and self.bodies_act:
+            for_actor, for_critic = self.bodies.forward(seen.flatten(2))
+            return for_actor, for_critic
         return self.actor(seen), self.critic(seen)
 
     @torch.inference_mode()
@@ -138,8 +145,8 @@ class OnPolicyStack:
         buffers = self._buffers()
         box = isinstance(first.action_space, spaces.Box)
         observations, starts = buffers["observations"], buffers["episode_starts"]
-        # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
-        self.action_linear.exact = box and self.rows.flat.device.type == "cpu"
+        for layer in self.acting:
+            layer.exact = self.is_exact
         envs, members = [model.env for model in models], range(len(models))
         shape = (len(models), first.n_envs, *first.action_space.shape)
         for step in range(first.n_steps):
@@ -175,7 +182,8 @@ class OnPolicyStack:
                 model._update_info_buffer(infos, dones)
                 buffers["rewards"][number, step] = rewards
                 model._last_obs, model._last_episode_starts = new_obs, dones
-        self.action_linear.exact = False
+        for layer in self.acting:
+            layer.exact = False
         self._compute_advantages(buffers)
         for model in models:
             model.rollout_buffer.pos, model.rollout_buffer.full = model.n_steps, True
@@ -243,6 +251,7 @@ class OnPolicyStack:
         data = {
             name: self._flattened(self._memory[name]) for name in ARRAYS if name not in ("rewards", "episode_starts")
         }
+        data["actions"] = data["actions"].float()
         members, count = data["actions"].shape[:2]
         offsets = torch.arange(members, device=first.device).mul_(count).unsqueeze(1)
         watched = any(map(is_watched, (self.actor, self.critic, self.action_head, self.value_head)))
@@ -252,7 +261,7 @@ class OnPolicyStack:
             orders = np.stack([streams.numpy.permutation(count) for streams in self.streams])
             order = (torch.as_tensor(orders, device=first.device) + offsets).flatten()
             shuffled = {
-                name: values.flatten(0, 1).index_select(0, order).unflatten(0, (members, count))
+                name: values.flatten(0, 1).index_select(0, order).view(members, count, *values.shape[2:])
                 for name, values in data.items()
             }
             for start in range(0, count, first.batch_size):
@@ -391,6 +400,14 @@ def _parameters(policy: Any) -> list[nn.Parameter]:
     free = [param for param in policy.parameters() if not any(param is other for other in known)]
     count = sum(_blocks(policy)[:1]) - len(free)
     return [*known[:count], *free, *known[count:]]
+
+
+def _linear(head: Chain) -> StackedLinear:
+    """The one layer of a head."""
+    (layer,) = head.parts
+    if not isinstance(layer, StackedLinear):
+        raise CannotStackError(f"a head that is a {type(layer).__name__}")
+    return layer
 
 
 def _blocks(policy: Any) -> list[int]:

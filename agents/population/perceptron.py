@@ -25,17 +25,23 @@ class Nonlinearity(NamedTuple):
 
 
 def _relu_backward(gradient: Tensor, output: Tensor) -> Tensor:
-    return torch.ops.aten.threshold_backward(gradient, output, 0)
+    found: Tensor = torch.ops.aten.threshold_backward(gradient, output, 0)
+    return found
 
 
 def _tanh_backward(gradient: Tensor, output: Tensor) -> Tensor:
-    return torch.ops.aten.tanh_backward(gradient, output)
+    found: Tensor = torch.ops.aten.tanh_backward(gradient, output)
+    return found
 
 
 NONLINEARITIES: dict[type[nn.Module], Nonlinearity] = {
     nn.ReLU: Nonlinearity(torch.relu_, _relu_backward),
     nn.Tanh: Nonlinearity(torch.tanh_, _tanh_backward),
 }
+
+NARROW = 32
+"""Columns of a second factor below which PyTorch's batched product on a CPU takes up to five times as long as that of
+the transposed factors."""
 
 Shape = tuple[tuple[int, int, type[nn.Module]], ...]
 """For each layer its inputs, its units, and the kind of its nonlinearity."""
@@ -50,6 +56,16 @@ def hidden_layers(body: nn.Module) -> Shape | None:
             return None
         found.append((linear.in_features, linear.out_features, type(nonlinearity)))
     return tuple(found) if found and len(parts) % 2 == 0 else None
+
+
+def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """The batched product of matrices, by whatever is fastest on a CPU."""
+    if a.shape[2] == 1:
+        return torch.mul(a, b, out=out)
+    if b.shape[2] >= NARROW:
+        return torch.bmm(a, b, out=out)
+    found = torch.bmm(b.mT, a.mT).mT
+    return found if out is None else out.copy_(found)
 
 
 class Perceptrons:
@@ -72,9 +88,8 @@ class Perceptrons:
         self.nonlinearities = [NONLINEARITIES[kind] for _, _, kind in shape]
         self.outputs: list[Tensor] = []
 
-    @torch.no_grad()
     def forward(self, x: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
-        """What each of a member's bodies makes of the inputs.
+        """What each of a member's bodies makes of the same inputs.
 
         Args:
             x: `[members, samples, inputs]`.
@@ -83,26 +98,47 @@ class Perceptrons:
         Returns:
             `[members, samples, units]` for each block.
         """
-        flow = x.unsqueeze(1).expand(-1, self.blocks, -1, -1).flatten(0, 1)
-        outputs = [flow]
-        for weight, bias, nonlinearity in zip(self.transposed, self.biases, self.nonlinearities, strict=True):
-            flow = nonlinearity.forward(torch.baddbmm(bias, flow, weight))
-            outputs.append(flow)
-        if keep:
-            self.outputs = outputs
-        return flow.unflatten(0, (-1, self.blocks)).unbind(1)
+        flow = self.run(x.unsqueeze(1).expand(-1, self.blocks, -1, -1).flatten(0, 1), keep)
+        return flow.view(len(x), self.blocks, *flow.shape[1:]).unbind(1)
 
-    @torch.no_grad()
     def backward(self, *gradients: Tensor) -> None:
         """Write the gradients of all weights and biases.
 
         Args:
             gradients: of the loss with respect to each of what `forward` gave.
         """
-        flow = torch.stack(gradients, dim=1).flatten(0, 1)
+        self.learn(torch.stack(gradients, dim=1).flatten(0, 1))
+
+    @torch.no_grad()
+    def run(self, flow: Tensor, keep: bool = False) -> Tensor:
+        """From `[members * blocks, samples, inputs]` to `[members * blocks, samples, units]`.
+
+        Args:
+            flow: the inputs.
+            keep: whether `learn` or `by_inputs` follows.
+        """
+        outputs = [flow]
+        for weight, bias, nonlinearity in zip(self.transposed, self.biases, self.nonlinearities, strict=True):
+            flow = nonlinearity.forward(torch.baddbmm(bias, flow, weight))
+            outputs.append(flow)
+        if keep:
+            self.outputs = outputs
+        return flow
+
+    @torch.no_grad()
+    def learn(self, flow: Tensor) -> None:
+        """Write the gradients of all weights and biases, given the gradient of the loss by what `run` gave."""
         for number in reversed(range(len(self.weights))):
             flow = self.nonlinearities[number].backward(flow, self.outputs[number + 1])
-            torch.bmm(flow.mT, self.outputs[number], out=self.weight_places[number])
+            product(flow.mT, self.outputs[number], out=self.weight_places[number])
             torch.sum(flow, dim=1, out=self.bias_places[number])
             if number:
                 flow = torch.bmm(flow, self.weights[number])
+
+    @torch.no_grad()
+    def by_inputs(self, flow: Tensor) -> Tensor:
+        """The gradient of the loss by the inputs, given that by what `run` gave."""
+        for number in reversed(range(len(self.weights))):
+            flow = self.nonlinearities[number].backward(flow, self.outputs[number + 1])
+            flow = product(flow, self.weights[number])
+        return flow

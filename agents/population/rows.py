@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-
 ALIGNED = 16
-"""Each parameter begins at a multiple of so many numbers, 64 bytes, as tensors of their own do: matrix products on a CPU
-round otherwise where their operands lie otherwise in memory."""
+"""Each parameter begins at a multiple of so many numbers, 64 bytes, as tensors of their own do: matrix products on a
+CPU round otherwise where their operands lie otherwise in memory."""
 
 
 class Rows:
@@ -84,9 +83,7 @@ def _places(sizes: Sequence[int], blocks: Sequence[int]) -> tuple[list[int], int
     ends = [sum(blocks[: index + 1]) for index in range(len(blocks))]
     inner = [aligned[end - count : end] for end, count in zip(ends, blocks, strict=True)]
     length = max(map(sum, inner))
-    starts = [
-        index * length + sum(block[:place]) for index, block in enumerate(inner) for place in range(len(block))
-    ]
+    starts = [index * length + sum(block[:place]) for index, block in enumerate(inner) for place in range(len(block))]
     return starts, length
 
 
@@ -187,4 +184,3 @@ class RowsAdam:
         size, root = rate / (1 - beta1**steps), (1 - beta2**steps).sqrt()
         size, root = (part.float().index_select(1, places).to(self.flat) for part in (size, root))
         self.flat.sub_(size * self.mean / self.square.sqrt().div_(root).add_(eps))
-

@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.hooks import OptimizerHooks, has_foreign_hooks, hooks_of
 from agents.population.rows import Rows, RowsAdam, plain_adam
 
+
 class Stepper:
     """Steps neighbouring rows, each optimiser's parameters being a row.
 

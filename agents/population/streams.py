@@ -26,7 +26,7 @@ class Streams:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.torch = torch.Generator()
         self.device = self.torch if torch.device(device).type == "cpu" else torch.Generator(device)
-        self.numpy = np.random.RandomState()  # noqa: NPY002
+        self.numpy = np.random.RandomState()
         self.python = random.getstate()
 
     @classmethod
