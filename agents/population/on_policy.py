@@ -23,6 +23,7 @@ from agents.population.perceptron import Perceptrons, hidden_layers
 from agents.population.rows import Rows, release_statistics
 from agents.population.stepping import Stepper
 from agents.population.streams import Streams
+from envs.stepping import Steps
 
 
 class Logged(NamedTuple):
@@ -94,6 +95,7 @@ class OnPolicyStack:
         self._places: dict[Tensor | None, Tensor] = dict(zip(self.rows.parameters.values(), places, strict=True))
         self._leaves = [leaf for leaf in self.rows.parameters.values() if leaf is not self.log_std]
         self._fast_bodies: Perceptrons | None = None
+        self.steps = Steps([model.env for model in self.models])
         self._memory: dict[str, np.ndarray[Any, Any]] = {}
 
     def rows_of(self, module: nn.Module) -> tuple[nn.Module, slice]:
@@ -144,52 +146,53 @@ class OnPolicyStack:
         self.rows.adopt()
         buffers = self._buffers()
         box = isinstance(first.action_space, spaces.Box)
-        observations, starts = buffers["observations"], buffers["episode_starts"]
         for layer in self.acting:
             layer.exact = self.is_exact
-        envs, members = [model.env for model in models], range(len(models))
         shape = (len(models), first.n_envs, *first.action_space.shape)
+        observed, starts = self._observed()
+        ended = np.zeros_like(starts)
         for step in range(first.n_steps):
-            for number, model in enumerate(models):
-                observations[number, step] = model._last_obs.reshape(observations.shape[2:])
-                starts[number, step] = model._last_episode_starts
-            found, values, log_probs = self.act(observations[:, step])
+            buffers["observations"][:, step], buffers["episode_starts"][:, step] = observed, starts
+            found, values, log_probs = self.act(observed)
             buffers["values"][:, step] = values.cpu().numpy()
             buffers["log_probs"][:, step] = log_probs.cpu().numpy()
             actions = found.cpu().numpy()
             buffers["actions"][:, step] = actions
             actions = actions.reshape(shape)
             clipped = np.clip(actions, first.action_space.low, first.action_space.high) if box else actions
-            for number in members:
+            stepped = self.steps(list(clipped))
+            shown = zip(actions, clipped, values.unsqueeze(-1).unbind(), log_probs.unbind(), strict=True)
+            for number, (new_obs, rewards, dones, infos) in enumerate(stepped):
                 model, scope = models[number], scopes[number]
-                new_obs, rewards, dones, infos = envs[number].step(clipped[number])
                 model.num_timesteps += model.n_envs
-                scope.update(
-                    actions=actions[number],
-                    clipped_actions=clipped[number],
-                    values=values[number].unsqueeze(-1),
-                    log_probs=log_probs[number],
-                    new_obs=new_obs,
-                    rewards=rewards,
-                    dones=dones,
-                    infos=infos,
-                    n_steps=step,
-                )
+                scope["actions"], scope["clipped_actions"], scope["values"], scope["log_probs"] = next(shown)
+                scope["new_obs"], scope["rewards"], scope["dones"], scope["infos"] = new_obs, rewards, dones, infos
+                scope["n_steps"] = step
                 if not callbacks[number].on_step():
                     return False
-                if dones.any():
-                    self._bootstrap(model, rewards, dones, infos)
                 model._update_info_buffer(infos, dones)
-                buffers["rewards"][number, step] = rewards
                 model._last_obs, model._last_episode_starts = new_obs, dones
+                observed[number] = new_obs.reshape(observed.shape[1:])
+                ended[number] = dones
+            if ended.any():
+                for number in np.flatnonzero(ended.any(axis=1)):
+                    self._bootstrap(models[number], *stepped[number][1:])
+            buffers["rewards"][:, step] = [rewards for _, rewards, _, _ in stepped]
+            starts, ended = ended, starts
         for layer in self.acting:
             layer.exact = False
-        self._compute_advantages(buffers)
+        self._compute_advantages(buffers, observed, starts)
         for model in models:
             model.rollout_buffer.pos, model.rollout_buffer.full = model.n_steps, True
         for callback in callbacks:
             callback.on_rollout_end()
         return True
+
+    def _observed(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """What all environments have shown last, `[members, environments, ...]`, and whether episodes start there."""
+        shape = self._memory["observations"].shape
+        observed = np.stack([model._last_obs for model in self.models]).reshape(shape[0], *shape[2:])
+        return observed, np.stack([model._last_episode_starts for model in self.models])
 
     def _buffers(self) -> dict[str, np.ndarray[Any, Any]]:
         """The members' rollout buffers as arrays `[members, steps, environments, ...]`, theirs being the rows."""
@@ -216,22 +219,22 @@ class OnPolicyStack:
                     rewards[index] += model.gamma * model.policy.predict_values(last)[0]
 
     @torch.inference_mode()
-    def _compute_advantages(self, buffers: dict[str, np.ndarray[Any, Any]]) -> None:
+    def _compute_advantages(
+        self, buffers: dict[str, np.ndarray[Any, Any]], observed: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]
+    ) -> None:
         """GAE of all members at once, in the order of operations of SB3's buffer."""
         gamma, gae_lambda = self.first.gamma, self.first.gae_lambda
-        shape = buffers["observations"].shape
-        last = np.stack([model._last_obs for model in self.models]).reshape(shape[0], *shape[2:])
-        following = self.value_head(self.critic(self._seen(last))).squeeze(-1).cpu().numpy()
-        goes_on = 1.0 - np.stack([model._last_episode_starts for model in self.models]).astype(np.float32)
+        following = self.value_head(self.critic(self._seen(observed))).squeeze(-1).cpu().numpy()
+        goes_on = 1.0 - starts.astype(np.float32)
         # Steps first: each is then one stretch of memory.
-        rewards, values, starts = (
+        rewards, values, begun = (
             np.ascontiguousarray(buffers[name].swapaxes(0, 1)) for name in ("rewards", "values", "episode_starts")
         )
         advantages, advantage = np.empty_like(rewards), np.zeros_like(following)
         for step in reversed(range(len(rewards))):
             delta = rewards[step] + gamma * following * goes_on - values[step]
             advantage = delta + gamma * gae_lambda * goes_on * advantage
-            advantages[step], following, goes_on = advantage, values[step], 1.0 - starts[step]
+            advantages[step], following, goes_on = advantage, values[step], 1.0 - begun[step]
         buffers["advantages"][:] = advantages.swapaxes(0, 1)
         buffers["returns"][:] = buffers["advantages"] + buffers["values"]
 
