@@ -52,15 +52,17 @@ class FiniteGuard(BaseCallback):
             gradients is not taken, and no intervention hears of it; weights that are not finite stop the run all the
             same, since no step can mend them. warn: training goes on. What an environment gave is warned of in both.
         tell: given a sentence at the first finding of a kind, at the tenth, the hundredth and so on.
+        name: whose numbers these are, where there are others beside; sentences begin with it.
 
     Attributes:
         counts: how many findings there were of each kind.
     """
 
-    def __init__(self, on: Response = "stop", tell: Callable[[str], None] = warnings.warn) -> None:
+    def __init__(self, on: Response = "stop", tell: Callable[[str], None] = warnings.warn, name: str = "") -> None:
         super().__init__()
         self.on = on
         self.tell = tell
+        self.name = name
         self.counts: Counter[Kind] = Counter()
         self._gradient_steps: list[int] = []
         self._hooks: list[OptimizerHooks] = []
@@ -179,7 +181,8 @@ class FiniteGuard(BaseCallback):
 
     def _where(self) -> str:
         tasks = [info["task"] for info in self.locals.get("infos", []) if "task" in info]
-        return f"step {self.num_timesteps:,}" + (f" (task {max(tasks)})" if tasks else "")
+        where = f"step {self.num_timesteps:,}" + (f" (task {max(tasks)})" if tasks else "")
+        return f"{self.name}, {where}" if self.name else where
 
     def _on_training_end(self) -> None:
         self.close()

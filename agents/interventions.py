@@ -11,16 +11,21 @@ An intervention is its settings plus a `state`. It implements the moments it nee
 | `between_rollouts` | anything large or rare |
 
 `agents.plasticity` calls them; `resets.base` and `regularizers.base` build on them.
+
+In a population the interventions of neighbouring members may act at once around gradient steps: one of the same
+settings, their stack, is given stacks of their networks (`agents.stacking`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from types import EllipsisType
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from agents.layers import Layer, Network
+from agents.stacking import At, Random, SharedMemory
 from agents.watching import Watched, Watcher
 from configs.settings import Settings
 
@@ -85,7 +90,7 @@ class Step:
 
     def inputs(self, network: Network) -> tuple[Any, ...] | None:
         """What `network.run` takes, of this minibatch, detached; None where the network was not run."""
-        return self.watcher.inputs.get(network)
+        return self.watcher.inputs(network)
 
     def outputs(self, network: Network) -> list[Tensor]:
         """What `network.run` gave on this minibatch: one tensor a head, `[samples, outputs]`."""
@@ -99,13 +104,17 @@ class Step:
 
 @dataclass(frozen=True)
 class ResetEvent:
-    """What one reset did to one part of a network: `count` things of the kind `what` (units, weights, networks)."""
+    """What one reset did to one part of a network: `count` things of the kind `what` (units, weights, networks).
+
+    A stack says to which of its members.
+    """
 
     network: str
     part: str
     what: Literal["units", "weights", "networks"]
     count: int
     why: str
+    member: At = ...
 
 
 @dataclass(kw_only=True)
@@ -113,10 +122,12 @@ class Intervention(Settings):
     """Base of resets, regularisers and whatever else acts on networks while they learn.
 
     `state` is all that an intervention remembers: a flat dictionary of tensors and numbers. `touches` says what it
-    changes, by overwriting or by a gradient, at any of its settings; a test holds it to that.
+    changes, by overwriting or by a gradient, at any of its settings; a test holds it to that. `apart` are the first
+    words of what members remember for themselves where they are stacked.
     """
 
     touches: ClassVar[tuple[Part, ...]] = ()
+    apart: ClassVar[tuple[str, ...]] = ()
 
     networks: Literal["all", "actor", "critic"] = "all"
     """Which networks to act on; a feature extractor shared by both counts only under all."""
@@ -124,6 +135,25 @@ class Intervention(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.state: dict[str, Any] = {}
+        self.members: list[Self] = []
+        self.memory: SharedMemory | None = None
+
+    @classmethod
+    def stack(cls, members: Sequence[Self]) -> Self:
+        """What acts for several members of the same settings at once."""
+        stack = replace(members[0])
+        stack.members = list(members)
+        stack.memory = SharedMemory(stack, members, cls.apart)
+        return stack
+
+    def member(self, at: At) -> Self:
+        """What acts for one member alone."""
+        return self if isinstance(at, EllipsisType) else self.members[at]
+
+    def remind(self) -> None:
+        """Have the members of a stack remember what it does, before one of them acts alone."""
+        if self.memory is not None:
+            self.memory.scatter()
 
     def acts_on(self, network: Network) -> bool:
         """Whether the settings include this network."""
@@ -144,10 +174,10 @@ class Intervention(Settings):
         """Add gradients of terms of the loss to `.grad` (`Param.add_gradient`); gives their values by network name."""
         return {}
 
-    def before_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> None:
+    def before_step(self, networks: list[Network], step: Step, generator: Random) -> None:
         """Called between backward pass (and clipping) and step with those of the optimiser's networks acted on."""
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Called after each step of an optimiser with those of its networks that this acts on."""
         return ()
 
@@ -160,6 +190,17 @@ class Intervention(Settings):
     def uses(self, moment: MomentName) -> bool:
         """Whether this intervention implements a moment; one whose settings decide overrides this too."""
         return getattr(type(self), moment) is not getattr(Intervention, moment)
+
+    def idle(self, number: int) -> float:
+        """How many of the coming steps of an optimiser, from that of this number on, it has nothing to do at."""
+        return 0
+
+    def stacks(self, number: int) -> float:
+        """How many of the coming steps, from that of this number on, a stack can take: those with nothing to do.
+
+        What is written on the last dimensions of tensors overrides this.
+        """
+        return self.idle(number)
 
     @property
     def needs_gradients(self) -> bool:

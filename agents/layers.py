@@ -5,16 +5,21 @@ consumers, layers whose columns they feed. Nothing here knows Stable-Baselines3 
 model) and nothing in `resets/` or `regularizers/` knows anything else, so that a method is arithmetic on these tensors.
 
 Shapes: a weight matrix is `[..., units, fan_in]`, a bias or a mask of units `[..., units]`. Convolutions appear as the
-matrix `[channels_out, channels_in * height * width]` of their kernel; a unit is then an output channel. Leading
-dimensions, where there are any, are independent members.
+matrix `[channels_out, channels_in * height * width]` of their kernel; a unit is then an output channel.
+
+Of a population's members the same networks may be seen as one, a stack: its tensors have a leading dimension, the
+members, and a layer or a parameter knows those that it is made of.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from agents.stacking import At, Generators, Random
 
 Initializer = Callable[[Tensor, torch.Generator], Tensor]
 """Makes a fresh tensor like the given one from a generator: the distribution the parameter was born from."""
@@ -41,6 +46,7 @@ class Param:
         block: how many neighbouring entries of a vector each unit owns: 2 for the normalisation of a layer whose
             nonlinearity makes two outputs of a unit.
         buffers: untrained tensors that go with it, each with its copy in a target network: a power iteration's vector.
+        members: where this is a stack, the same parameter of each member.
     """
 
     name: str
@@ -52,6 +58,12 @@ class Param:
     kernel: int = 0
     block: int = 1
     buffers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    members: list["Param"] = field(default_factory=list)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The parameter's shape, in a stack that of each member's."""
+        return self.members[0].tensor.shape if self.members else self.tensor.shape
 
     @property
     def matrix(self) -> Tensor:
@@ -62,9 +74,16 @@ class Param:
         """A view of a tensor in the parameter's shape, such as a moment, as its matrix."""
         return like.view(*like.shape[: -1 - self.kernel], -1) if self.kernel else like
 
-    def fresh(self, generator: torch.Generator) -> Tensor:
+    def member(self, at: At) -> "Param":
+        """The parameter of one member."""
+        return self if isinstance(at, EllipsisType) else self.members[at]
+
+    def fresh(self, random: Random) -> Tensor:
         """A new draw from the parameter's own initialiser, in its own shape."""
-        return self.initializer(self.tensor, generator)
+        if isinstance(random, Generators):
+            pairs = zip(self.members, random.members, strict=True)
+            return torch.stack([param.fresh(generator) for param, generator in pairs])
+        return self.initializer(self.tensor, random)
 
     def moments(self) -> Iterator[tuple[Tensor, float]]:
         """The optimiser's element-wise statistics of this parameter, each with the value it starts from.
@@ -107,7 +126,7 @@ class Param:
         if moments == "zero_and_step" and self.optimizer is not None:
             state = self.optimizer.state.get(self.tensor, {})
             step = state.get("step")
-            if isinstance(step, Tensor) and step.dim() == 0:
+            if isinstance(step, Tensor) and step.dim() == len(self.members[:1]):
                 step.zero_()
             elif isinstance(step, int):
                 state["step"] = 0
@@ -185,6 +204,7 @@ class Layer:
         consumers: the layers that read these units; empty for an output layer (a head).
         expansion: outputs of the nonlinearity per unit, one after another: 2 for CReLU and Fourier features.
         nonlinearity: the nonlinearity itself, None where there is none.
+        members: where this is a stack, the same layer of each member.
     """
 
     name: str
@@ -197,6 +217,7 @@ class Layer:
     expansion: int = 1
     slopes: list[Param] = field(default_factory=list)
     nonlinearity: nn.Module | None = None
+    members: list["Layer"] = field(default_factory=list)
 
     @property
     def is_head(self) -> bool:
@@ -208,20 +229,25 @@ class Layer:
         """How many units (or output channels) the layer has."""
         return int(self.weight.matrix.shape[-2])
 
+    def member(self, at: At) -> "Layer":
+        """The layer of one member."""
+        return self if isinstance(at, EllipsisType) else self.members[at]
+
     def params(self) -> list[Param]:
         """Weight, bias, normalisation parameters and those of the nonlinearity."""
         return [self.weight, *([self.bias] if self.bias else []), *self.norm, *self.slopes]
 
     def samples(self, output: Tensor) -> Tensor:
-        """What `self.output` takes or gives, or its gradient, as `[samples, units]`.
+        """What `self.output` takes or gives, or its gradient, as `[..., samples, units]`.
 
         Every position of a convolution counts as a sample of its channel. So does every output of a unit that has
         several: the samples of all units' first outputs come first, then those of their second ones.
         """
-        flat = output.movedim(1, -1).flatten(0, -2) if output.dim() > 2 else output
+        first = 1 if self.members else 0  # of the samples' dimensions
+        flat = output.movedim(first + 1, -1).flatten(first, -2) if output.dim() > first + 2 else output
         if flat.shape[-1] == self.units:
             return flat
-        return flat.reshape(*flat.shape[:-1], self.units, -1).movedim(-1, 0).flatten(0, 1)
+        return flat.reshape(*flat.shape[:-1], self.units, -1).movedim(-1, first).flatten(first, first + 1)
 
 
 @dataclass(eq=False)

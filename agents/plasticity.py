@@ -13,7 +13,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from agents.hooks import Idleness, OptimizerHooks, Unneeded
-from agents.interventions import Intervention, Moment, MomentName, ResetEvent, Step
+from agents.firing import Firing
+from agents.hooks import OptimizerHooks
+from agents.interventions import Intervention, Moment, MomentName, ResetEvent
 from agents.layers import Layer, Network
 from agents.passes import TwoPasses
 from agents.sb3 import Batch, activations, penalties_reach, read_networks, sample_batch
@@ -45,6 +45,9 @@ class Plasticity(BaseCallback):
         task: number of the task that the environment will be in at its next step.
         listeners: called with each event, a plain dictionary: step, task, method, network, part, what, count, why.
         penalties: the last value of each regulariser's penalty on each network, with its strength.
+        watcher: shows interventions what passes through the networks.
+        firings: what fires around the steps of each of the model's optimisers, once learning has started.
+        generators: of each intervention, by its number.
     """
 
     def __init__(self, *interventions: Intervention, seed: int = 0, batch_size: int = 512) -> None:
@@ -56,9 +59,10 @@ class Plasticity(BaseCallback):
         self.task = 0
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
         self.penalties: dict[tuple[str, str], Tensor] = {}
-        self._generators: dict[int, torch.Generator] = {}
+        self.generators: dict[int, torch.Generator] = {}
+        self.watcher = Watcher()
+        self.firings: list[Firing] = []
         self._hooks: list[OptimizerHooks] = []
-        self._watcher = Watcher()
         self._passes: TwoPasses | None = None
         self._batch: Batch | None = None
         self._last_model: BaseAlgorithm | None = None
@@ -70,100 +74,49 @@ class Plasticity(BaseCallback):
         self.networks = self.check(self.model)
         if self.model is not self._last_model:
             self._start_anew()
-        optimizers = list(dict.fromkeys(net.optimizer for net in self.networks if net.optimizer is not None))
-        self._optimizers = optimizers
-        self._counters["gradient_steps"] = self._counters["gradient_steps"] or [0] * len(optimizers)
         for index in range(len(self.interventions)):
-            if index not in self._generators:
+            if index not in self.generators:
                 generator = torch.Generator(self.model.device)
-                self._generators[index] = generator.manual_seed(hash_seed(self.seed, index))
+                self.generators[index] = generator.manual_seed(hash_seed(self.seed, index))
+        steps = [firing.steps for firing in self.firings]
+        self.firings = self._make_firings()
+        for firing, taken in zip(self.firings, steps, strict=False):
+            firing.steps = taken
         self._restore()
         for intervention in self.interventions:
             for network in self.networks:
                 if intervention.acts_on(network):
-                    self._watcher.watch(network, intervention.watches())
-        self._hooks = [self._listen(optimizer, index) for index, optimizer in enumerate(optimizers)]
+                    self.watcher.watch(network, intervention.watches())
+        self._hooks = [firing.listen() for firing in self.firings]
         self._passes = TwoPasses(self.model, self.networks)
+
+    def _make_firings(self) -> list[Firing]:
+        """What fires around the steps of each optimiser."""
+        optimizers = dict.fromkeys(net.optimizer for net in self.networks if net.optimizer is not None)
+        return [
+            Firing(
+                self.interventions,
+                [network for network in self.networks if network.optimizer is optimizer],
+                optimizer,
+                self.watcher,
+                self.generators,
+                self.note_penalty,
+                self.report,
+            )
+            for optimizer in optimizers
+        ]
 
     def _start_anew(self) -> None:
         """Forget what another model has left behind in the interventions."""
         self._last_model = self.model
-        self._counters = {"rollouts": 0, "task": None, "gradient_steps": []}
-        self._generators, self._batch, self.task = {}, None, 0
+        self._counters = {"rollouts": 0, "task": None}
+        self.generators, self._batch, self.task, self.firings = {}, None, 0, []
         for intervention in self.interventions:
             intervention.state = {}
 
-    def _listen(self, optimizer: torch.optim.Optimizer, index: int) -> OptimizerHooks:
-        """Hook penalties and per-step resets to one optimiser; those that do not concern it cost nothing."""
-        own = [network for network in self.networks if network.optimizer is optimizer]
-        terms = [(item, net) for _, item in self._using("loss_term") for net in own if item.acts_on(net)]
-        closed = self._grouped("before_backward", own)
-        before, after = self._grouped("before_step", own), self._grouped("after_step", own)
-        params = list({param.tensor: param for network in own for param in network.params()}.values())
-        steps: list[int] = self._counters["gradient_steps"]
-
-        def add_penalties(optimizer: torch.optim.Optimizer) -> None:
-            step = Step(optimizer, steps[index], self._watcher)
-            for _, item, networks in closed:
-                for name, value in item.before_backward(networks, step).items():
-                    self._note_penalty(item, name, value)
-            if not terms:
-                return
-            with self._watcher.leaves() as leaves:
-                found = [(item, network, item.loss_term(network, step)) for item, network in terms]
-            values = [term for _, _, term in found if term is not None]
-            if not values:
-                return
-            for item, network, term in found:
-                self._note_penalty(item, network.name, term)
-            # An intervention may have handed a parameter's place to another tensor (plasticity injection).
-            tensors = [param.tensor for param in params]
-            sought = [*tensors, *leaves.values()]
-            gradients = torch.autograd.grad(torch.stack(values).sum(), sought, retain_graph=True, allow_unused=True)
-            for param, gradient in zip(tensors, gradients, strict=False):
-                if gradient is not None:
-                    param.grad = gradient if param.grad is None else param.grad + gradient
-            # What concerns activations goes backward with the loss that SB3 is about to differentiate.
-            for tensor, gradient in zip(leaves, gradients[len(tensors) :], strict=True):
-                if gradient is not None:
-                    tensor.register_hook(partial(torch.add, gradient))  # type: ignore[no-untyped-call]
-
-        def before_step(optimizer: torch.optim.Optimizer) -> None:
-            step = Step(optimizer, steps[index], self._watcher)
-            with self._watcher.detached():
-                for number, item, networks in before:
-                    item.before_step(networks, step, self._generators[number])
-
-        def after_step(optimizer: torch.optim.Optimizer) -> None:
-            step = Step(optimizer, steps[index], self._watcher)
-            steps[index] += 1
-            if after:
-                with self._watcher.detached():
-                    for number, item, networks in after:
-                        self._report(item, item.after_step(networks, step, self._generators[number]))
-
-        def count(taken: int) -> None:
-            steps[index] += taken
-
-        return OptimizerHooks(
-            optimizer,
-            add_penalties if terms or closed else None,
-            before_step if before else None,
-            after_step,
-            idleness=Idleness() if terms or closed or before or after else Unneeded(count),
-        )
-
-    def _grouped(self, moment: MomentName, networks: list[Network]) -> list[tuple[int, Intervention, list[Network]]]:
-        """Each intervention that implements a moment, its number, and all of these networks that it acts on."""
-        found = [
-            (number, item, [network for network in networks if item.acts_on(network)])
-            for number, item in self._using(moment)
-        ]
-        return [entry for entry in found if entry[2]]
-
-    def _note_penalty(self, item: Intervention, network: str, term: Tensor | None) -> None:
-        if term is not None:
-            self.penalties[type(item).__name__.lower(), network] = term.detach()
+    def note_penalty(self, item: Intervention, network: str, value: Tensor) -> None:
+        """Keep the last value of a penalty."""
+        self.penalties[type(item).__name__.lower(), network] = value
 
     def _on_rollout_start(self) -> None:
         if self._passes:
@@ -171,13 +124,13 @@ class Plasticity(BaseCallback):
         moment = Moment(
             env_steps=self.num_timesteps,
             rollouts=self._counters["rollouts"],
-            gradient_steps=dict(zip(self._optimizers, self._counters["gradient_steps"], strict=True)),
+            gradient_steps={firing.optimizer: firing.steps for firing in self.firings},
             switched=self._counters["task"] is not None and self.task != self._counters["task"],
             activations=self._activations,
         )
         for number, item in self._using("between_rollouts"):
             networks = [network for network in self.networks if item.acts_on(network)]
-            self._report(item, item.between_rollouts(networks, moment, self._generators[number]))
+            self.report(item, item.between_rollouts(networks, moment, self.generators[number]))
         self._batch = None
         self._counters["task"] = self.task
         self._counters["rollouts"] += 1
@@ -202,7 +155,7 @@ class Plasticity(BaseCallback):
         for hooks in self._hooks:
             hooks.remove()
         self._hooks = []
-        self._watcher.close()
+        self.watcher.close()
         if self._passes:
             self._passes.end()
             self._passes = None
@@ -219,10 +172,11 @@ class Plasticity(BaseCallback):
         self._batch = self._batch or self._sample()
         return activations(self.model, network.hidden, self._batch) if self._batch else {}
 
-    def _report(self, source: Intervention, events: Iterable[ResetEvent]) -> None:
+    def report(self, source: Intervention, events: Iterable[ResetEvent]) -> None:
         """Tell the listeners what an intervention has done."""
         for event in events:
             entry = {"step": self.num_timesteps, "task": self.task, "method": type(source).__name__, **asdict(event)}
+            del entry["member"]
             for listener in self.listeners:
                 listener(entry)
 
@@ -250,9 +204,9 @@ class Plasticity(BaseCallback):
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly: counters, generators, what each intervention remembers."""
         return {
-            "counters": {**self._counters, "gradient_steps": list(self._counters["gradient_steps"])},
+            "counters": {**self._counters, "gradient_steps": [firing.steps for firing in self.firings]},
             "task": self.task,
-            "generators": {index: generator.get_state() for index, generator in self._generators.items()},
+            "generators": {index: generator.get_state() for index, generator in self.generators.items()},
             "interventions": [intervention.state_dict() for intervention in self.interventions],
             "penalties": dict(self.penalties),
             # An on-policy buffer has been emptied by the time the next rollout asks for its observations.
@@ -275,14 +229,14 @@ class Plasticity(BaseCallback):
         if self._pending is None:
             return
         state, self._pending = self._pending, None
-        steps = self._counters["gradient_steps"]
-        steps[:] = state["counters"]["gradient_steps"]  # the hooks count in this very list
-        self._counters = {**state["counters"], "gradient_steps": steps}
+        self._counters = dict(state["counters"])
+        for firing, steps in zip(self.firings, self._counters.pop("gradient_steps"), strict=True):
+            firing.steps = steps
         self.task = state["task"]
         self.penalties = {key: value.to(self.model.device) for key, value in state["penalties"].items()}
         self._batch = Batch(*state["batch"]) if state["batch"] else None
         for index, generator_state in state["generators"].items():
-            self._generators[index].set_state(generator_state)
+            self.generators[index].set_state(generator_state)
         for intervention, own in zip(self.interventions, state["interventions"], strict=True):
             intervention.load_state_dict(own)
 

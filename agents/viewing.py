@@ -113,7 +113,7 @@ class ModelView(View):
 
     def inputs(self, network: Network) -> tuple[Any, ...]:
         """What `network.run` takes."""
-        return self._look().inputs.get(network, ())
+        return self._look().inputs(network) or ()
 
     def outputs(self, network: Network) -> list[Tensor]:
         """What it gives."""

@@ -146,8 +146,7 @@ def make_vec_env(
         ValueError: as `make_env`; also with subprocesses it is raised here, and not somewhere in theirs. Or the batch
             is asked for and does not know the environment.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
+    from envs.in_turn import InTurn
     from envs.processes import Processes
 
     make = functools.partial(
@@ -168,7 +167,7 @@ def make_vec_env(
         make().close()
         vec_env = Processes([make] * n_envs)
     else:
-        vec_env = DummyVecEnv([make] * n_envs)
+        vec_env = InTurn([make] * n_envs)
     vec_env.seed(seed)
     return vec_env
 

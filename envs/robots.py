@@ -1,7 +1,7 @@
 """What Gymnasium's robots compute at a step, for many at once: observations, rewards, ends of episodes, infos.
 
 The operations are those of Gymnasium's own code, in its order, so that all numbers are the same to the last bit.
-`envs.batch_mujoco` steps the physics.
+`envs.fleet` steps the physics.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,13 +75,13 @@ class Robot:
         """Note what a step needs of a row's simulation, which now is what the row's own `MjData` is."""
         self.at[row] = self.qpos[row, : self.axes]
 
-    def state_dict(self) -> dict[str, Array]:
-        """What is remembered from one step to the next, beside the simulations."""
-        return {"at": self.at.copy()}
+    def state_dict(self, rows: slice) -> dict[str, Array]:
+        """What is remembered of some rows from one step to the next, beside the simulations."""
+        return {"at": self.at[rows].copy()}
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.at = np.array(state["at"])
+    def load_state_dict(self, rows: slice, state: Mapping[str, Array]) -> None:
+        """Go on, in some rows, from what `state_dict` gave."""
+        self.at[rows] = state["at"]
 
     def control_costs(self, actions: Array | list[Array]) -> Array:
         """Costs of the rows' actions, in the precision that the actions have."""
@@ -339,14 +339,14 @@ class Humanoid(Feeler):
         self.bodies[row] = self.envs[row].data.xipos
         self.at[row] = mass_center(*self.masses[row])  # type: ignore[no-untyped-call]
 
-    def state_dict(self) -> dict[str, Array]:
+    def state_dict(self, rows: slice) -> dict[str, Array]:
         """Where the bodies and their centres are: if masses change before the next step, the centres do."""
-        return super().state_dict() | {"bodies": self.bodies.copy()}
+        return super().state_dict(rows) | {"bodies": self.bodies[rows].copy()}
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Go on from what `state_dict` gave."""
-        super().load_state_dict(state)
-        np.copyto(self.bodies, state["bodies"])
+    def load_state_dict(self, rows: slice, state: Mapping[str, Array]) -> None:
+        """Go on, in some rows, from what `state_dict` gave."""
+        super().load_state_dict(rows, state)
+        self.bodies[rows] = state["bodies"]
 
     def place(self) -> Array:
         """The centres of the masses."""

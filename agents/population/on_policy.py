@@ -106,6 +106,10 @@ class OnPolicyStack:
         """
         return self.modules[module], slice(None)
 
+    def steppers_of(self, part: int) -> list[Stepper]:
+        """What steps the members of a part, one for each of their optimisers."""
+        return [self.steppers[part]]
+
     # What the networks give
 
     def _seen(self, observations: Any) -> Tensor:

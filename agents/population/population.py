@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
+from agents.population.interventions import Attached, blocked, parts_of
 from agents.population.modules import CannotStackError
+from agents.population.off_policy import OffPolicyStack
 from agents.population.on_policy import OnPolicyStack
 from agents.population.streams import Streams
 
-ALIKE = {
+ALIKE: dict[type[BaseAlgorithm], tuple[str, ...]] = {
     PPO: (
+        "observation_space",
+        "action_space",
         "n_steps",
         "n_envs",
         "batch_size",
@@ -34,6 +38,21 @@ ALIKE = {
         "vf_coef",
         "max_grad_norm",
         "normalize_advantage",
+    ),
+    SAC: (
+        "observation_space",
+        "action_space",
+        "n_envs",
+        "batch_size",
+        "buffer_size",
+        "learning_starts",
+        "train_freq",
+        "gradient_steps",
+        "gamma",
+        "tau",
+        "ent_coef",
+        "target_entropy",
+        "target_update_interval",
     ),
 }
 """For each algorithm that can be stacked what must be the same in all members."""
@@ -55,7 +74,8 @@ class Population:
             raise ValueError(reason)
         self.models: list[Any] = list(models)
         self.streams = list(streams)
-        self.stack: OnPolicyStack | None = None
+        self.stack: OnPolicyStack | OffPolicyStack | None = None
+        self.attached: Attached | None = None
 
     @classmethod
     def build(cls, make: Callable[[int], BaseAlgorithm], seeds: Iterable[int]) -> "Population":
@@ -79,9 +99,12 @@ class Population:
             total_timesteps: of each member.
             callbacks: one for each member. They find what SB3's callbacks find; where they draw from global
                 generators, these are nobody's.
-            log_interval: rollouts between two dumps of each member's logger; None: the algorithm's own default.
+            log_interval: rollouts (SAC: episodes) between two dumps of each member's logger; None: the algorithm's own
+                default.
             at_rollout: called at the start of each rollout, once all callbacks have been told of it.
         """
+        if reason := blocked(self.models, callbacks or ()):
+            raise ValueError(reason)
         begun: list[BaseCallback] = []
         scopes: list[dict[str, Any]] = []
         for model, own, callback in zip(self.models, self.streams, callbacks or [None] * len(self.models), strict=True):
@@ -91,13 +114,22 @@ class Population:
             scopes.append({"self": model, "callback": listener, "total_timesteps": total_timesteps, "env": model.env})
         for listener, scope in zip(begun, scopes, strict=True):
             listener.on_training_start(scope, {})
-        parts = [slice(0, len(self.models))]
-        self.stack = OnPolicyStack(self.models, self.streams, parts)
+        parts = parts_of(begun)
         try:
-            self._learn_on_policy(self.stack, total_timesteps, begun, scopes, log_interval or 1, at_rollout)
+            if isinstance(self.models[0], SAC):
+                self.stack = OffPolicyStack(self.models, self.streams, parts)
+                self.attached = Attached(self.stack, self.models, begun, parts)
+                self._learn_off_policy(self.stack, total_timesteps, begun, scopes, log_interval or 4, at_rollout)
+            else:
+                self.stack = OnPolicyStack(self.models, self.streams, parts)
+                self.attached = Attached(self.stack, self.models, begun, parts)
+                self._learn_on_policy(self.stack, total_timesteps, begun, scopes, log_interval or 1, at_rollout)
         finally:
-            self.stack.release()
-            self.stack = None
+            if self.attached is not None:
+                self.attached.close()
+            if self.stack is not None:
+                self.stack.release()
+            self.stack = self.attached = None
         for listener in begun:
             listener.on_training_end()
 
@@ -122,7 +154,34 @@ class Population:
                 model._update_current_progress_remaining(model.num_timesteps, total_timesteps)
                 if iteration % log_interval == 0:
                     model.dump_logs(iteration)
-            stack.train()
+            self._train(stack)
+
+    def _learn_off_policy(
+        self,
+        stack: OffPolicyStack,
+        total_timesteps: int,
+        callbacks: list[BaseCallback],
+        scopes: list[dict[str, Any]],
+        log_interval: int,
+        at_rollout: Callable[[], None],
+    ) -> None:
+        first = self.models[0]
+        for model, scope in zip(self.models, scopes, strict=True):
+            scope["replay_buffer"] = model.replay_buffer
+        while first.num_timesteps < total_timesteps:
+            for callback in callbacks:
+                callback.on_rollout_start()
+            at_rollout()
+            if not stack.collect(callbacks, scopes, log_interval):
+                break
+            if first.num_timesteps > first.learning_starts:
+                self._train(stack)
+
+    def _train(self, stack: OnPolicyStack | OffPolicyStack) -> None:
+        assert self.attached is not None
+        self.attached.begin()
+        stack.train()
+        self.attached.end()
 
     def settle(self) -> None:
         """Have every member be, in all that it remembers, what it would be alone; called before anybody looks."""
@@ -133,7 +192,7 @@ def stackable(models: Sequence[BaseAlgorithm]) -> str | None:
     first: Any = models[0]
     kind = type(first)
     alike = next((names for known, names in ALIKE.items() if kind is known), None)
-    if alike is None or kind.train is not PPO.train or kind.collect_rollouts is not OnPolicyAlgorithm.collect_rollouts:
+    if alike is None:
         return f"{kind.__name__} is not known stacked; {' and '.join(known.__name__ for known in ALIKE)} are."
     for model in models:
         if type(model) is not kind:
@@ -143,13 +202,30 @@ def stackable(models: Sequence[BaseAlgorithm]) -> str | None:
                 return f"members differ in {name}: {getattr(first, name)} and {getattr(model, name)}."
         if [tensor.shape for tensor in model.policy.parameters()] != [each.shape for each in first.policy.parameters()]:
             return "members differ in the shapes of their networks."
+        if str(model.policy) != str(first.policy):
+            return "members differ in the modules of their networks."
+        if any(_ranges(model, left) != _ranges(first, left) for left in (1.0, 0.5, 0.0)):
+            return "members differ in clip_range or clip_range_vf."
     if getattr(first, "target_kl", None) is not None:
         return "with target_kl each member would end its updates at a time of its own."
     if getattr(first, "use_sde", False):
         return "state-dependent exploration (gSDE) is not known stacked."
+    if getattr(first, "action_noise", None) is not None:
+        return "noise added to actions is not known stacked."
+    if getattr(first, "optimize_memory_usage", False):
+        return "a replay buffer with optimize_memory_usage is not known stacked."
+    if kind is SAC and first.train_freq.unit is not TrainFrequencyUnit.STEP:
+        return "with train_freq in episodes each member would end its rollouts at a time of its own."
+    stack = OffPolicyStack if isinstance(first, SAC) else OnPolicyStack
     try:
         with torch.no_grad():
-            OnPolicyStack([first], [Streams()], [slice(0, 1)]).release()
+            stack([first], [Streams()], [slice(0, 1)]).release()
     except CannotStackError as error:
         return f"{error} is not known stacked."
     return None
+
+
+def _ranges(model: Any, left: float) -> list[float]:
+    """What PPO clips to when so much of its progress is left."""
+    schedules = (getattr(model, name, None) for name in ("clip_range", "clip_range_vf"))
+    return [float(schedule(left)) for schedule in schedules if schedule is not None]

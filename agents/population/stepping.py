@@ -7,13 +7,39 @@ whatever is attached to it works as in a run of its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from agents.hooks import OptimizerHooks, has_foreign_hooks, hooks_of
 from agents.population.rows import Rows, RowsAdam, plain_adam
+
+
+class Leads(Protocol):
+    """Who fires the interventions of all rows at once."""
+
+    leads: bool
+
+    def prepare(self) -> None:
+        """Decide who fires at the coming step: this, or each member's own."""
+
+    def before_backward(self) -> None:
+        """Called when the losses are known."""
+
+    def add_penalties(self) -> None:
+        """Called when the gradients are."""
+
+    def before_step(self) -> None:
+        """Called when they are clipped."""
+
+    def after_step(self) -> bool:
+        """Called after the step; returns whether something was reset."""
+
+    def after_own_steps(self) -> None:
+        """Called where each member's own optimiser was asked to step, which some may not have done."""
 
 
 class Stepper:
@@ -25,6 +51,9 @@ class Stepper:
         optimizers: each member's own, of these rows.
         first: number of the first of these rows.
         max_norm: gradients are clipped to this norm, each member's by itself; None: not clipped.
+
+    Attributes:
+        lead: who fires the interventions of all rows at once, if anybody does.
     """
 
     def __init__(
@@ -37,9 +66,11 @@ class Stepper:
     ) -> None:
         self.optimizers = list(optimizers)
         self.max_norm = max_norm
-        part = slice(first, first + len(self.optimizers))
-        self.members = rows.members[part]
-        self.gradient = gradient[part]
+        self.rows = rows
+        self.part = slice(first, first + len(self.optimizers))
+        self.members = rows.members[self.part]
+        self.gradient = gradient[self.part]
+        self.lead: Leads | None = None
         self._own_gradients = list(zip(*(view.unbind() for view in rows.views(self.gradient)), strict=True))
         plain = all(map(plain_adam, self.optimizers)) and len(set(map(_settings, self.optimizers))) == 1
         self.adam = RowsAdam(rows, self.optimizers, first) if plain else None
@@ -50,6 +81,8 @@ class Stepper:
     def begin(self) -> None:
         """Called before the first of some steps, between which nobody but this changes parameters or statistics."""
         self._asks_if_finite = any(hooks.asks_if_finite for hooks in self._hooks())
+        if self.lead:
+            self.lead.prepare()
         self._look_ahead()
 
     def end(self) -> None:
@@ -65,16 +98,23 @@ class Stepper:
         """Called when the losses are known: gradients are cleared and penalties let in."""
         if not self.together:
             self._tell()
+            if self.lead:
+                self.lead.prepare()
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
+        if self.lead:
+            self.lead.before_backward()
 
     @torch.no_grad()
     def step(self) -> None:
         """Take one step with the gradients as they are now."""
+        lead = self.lead if self.lead and self.lead.leads else None
+        if lead:
+            lead.add_penalties()
         if not self.together:
             for number in range(len(self.optimizers)):
                 self._own_step(number)
-            self._look_ahead()
+            self._after_own_steps()
             return
         assert self.adam is not None
         if self.max_norm is not None:
@@ -83,10 +123,15 @@ class Stepper:
         if self._asks_if_finite and not math.isfinite(self.gradient.sum().item()):
             self._tell()
             for number in range(len(self.optimizers)):
-                self._ask_and_step(number)
-            self._look_ahead()
+                with self.own_gradients(number):
+                    self.optimizers[number].step()
+            self._after_own_steps()
             return
+        if lead:
+            lead.before_step()
         self.adam.step(self.gradient)
+        if lead and lead.after_step():
+            self.adam.link()  # whose step counts a reset may have set back
         self._untold += 1
 
     def _own_step(self, number: int) -> None:
@@ -97,15 +142,26 @@ class Stepper:
         if self.max_norm is not None:
             torch.nn.utils.clip_grad_norm_(tensors, self.max_norm)
         self.optimizers[number].step()
+        if self.lead and self.lead.leads:  # which reads what the step was taken with
+            taken = [tensor.grad for tensor in tensors if tensor.grad is not None]
+            torch._foreach_copy_(list(self._own_gradients[number]), taken)
         _clear(tensors)
 
-    def _ask_and_step(self, number: int) -> None:
-        """Have a member's own optimiser ask, with gradients already clipped, whether to step."""
+    @contextmanager
+    def own_gradients(self, number: int) -> Iterator[None]:
+        """Let a member's parameters have their gradients as they are now."""
         tensors = self.members[number]
         for tensor, gradient in zip(tensors, self._own_gradients[number], strict=True):
             tensor.grad = gradient
-        self.optimizers[number].step()
+        yield
         _clear(tensors)
+
+    def _after_own_steps(self) -> None:
+        if self.lead:
+            if self.lead.leads:
+                self.lead.after_own_steps()
+            self.lead.prepare()
+        self._look_ahead()
 
     def _look_ahead(self) -> None:
         """Find out how many of the coming steps nobody has to be told of."""

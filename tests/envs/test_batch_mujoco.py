@@ -16,9 +16,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs import NonStationary, Tasks, make_env, make_plain_env
-from envs.batch_mujoco import BatchError, BatchMujoco, _skip_islands, supports
+from envs.batch_mujoco import BatchError, BatchMujoco, supports
 from envs.changes import CHANGES
 from envs.changes.base import Change
+from envs.fleet import skip_islands
 from envs.robots import ROBOTS
 from envs.schedules import Drift, Periodic
 
@@ -458,7 +459,7 @@ def test_rows_must_be_alike() -> None:
 
 
 def test_an_old_mujoco_has_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envs.batch_mujoco.Batch", None)
+    monkeypatch.setattr("envs.fleet.Batch", None)
     monkeypatch.setattr(mujoco, "__version__", "3.16.0")
     needs = "it needs mujoco.batch, of MuJoCo 3.17 or newer, and this is MuJoCo 3.16.0"
     assert supports("Hopper-v5", TASKS) == needs
@@ -472,5 +473,5 @@ def test_islands_are_looked_for_where_there_can_be_two() -> None:
     for trees, flags in ((1, off), (2, 0)):
         bodies = "".join(tree.format(number) for number in range(trees))
         model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
-        _skip_islands(model)
+        skip_islands(model)
         assert model.opt.disableflags == flags

@@ -165,7 +165,7 @@ def test_the_batch_between_a_switch_and_the_step_that_follows() -> None:
     vec_env = make()
     vec_env.reset()
     drive(vec_env, 47)
-    assert vec_env._changed == {0}  # type: ignore[attr-defined]
+    assert vec_env.fleet.changed == {0}  # type: ignore[attr-defined]
     assert_goes_on(make, 47, 20)
 
 

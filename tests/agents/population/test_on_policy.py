@@ -65,6 +65,7 @@ def make(env: Any, seed: int, n_envs: int = 1, **arguments: Any) -> PPO:
     return PPO("MlpPolicy", make_vec_env(env, n_envs), seed=seed, device="cpu", **(settings | arguments))
 
 
+RELU: dict[str, Any] = {"net_arch": [16, 16], "activation_fn": torch.nn.ReLU}
 CASES: dict[str, dict[str, Any]] = {
     "discrete": {"env": "CartPole-v1"},
     "continuous": {"env": "Pendulum-v1"},
@@ -84,7 +85,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "no bodies": {"env": "CartPole-v1", "policy_kwargs": {"net_arch": []}},
     "uneven bodies": {"env": "CartPole-v1", "policy_kwargs": {"net_arch": {"pi": [16], "vf": [8, 8]}}},
-    "relu": {"env": "Pendulum-v1", "policy_kwargs": {"net_arch": [16, 16], "activation_fn": torch.nn.ReLU}},
+    "relu": {"env": "Pendulum-v1", "policy_kwargs": RELU},
     "elu": {"env": "Pendulum-v1", "policy_kwargs": {"net_arch": [16, 16], "activation_fn": torch.nn.ELU}},
 }
 
@@ -259,6 +260,8 @@ def test_an_error_leaves_ordinary_models() -> None:
         (lambda: [make("Pendulum-v1", 0, use_sde=True)], "gSDE"),
         (lambda: [make("CartPole-v1", 0), make("CartPole-v1", 1, gamma=0.9)], "differ in gamma: 0.99 and 0.9"),
         (lambda: [make("CartPole-v1", 0), make("Pendulum-v1", 1)], "differ"),
+        (lambda: [make("CartPole-v1", 0), make("CartPole-v1", 1, clip_range=0.1)], "differ in clip_range"),
+        (lambda: [make("CartPole-v1", 0), make("CartPole-v1", 1, policy_kwargs=RELU)], "differ in the modules"),
         (lambda: [A2C("MlpPolicy", "CartPole-v1", device="cpu")], "A2C is not known stacked"),
     ],
 )

@@ -1,0 +1,53 @@
+"""Environments that are stepped one after the other in this process, with little cost beside their own."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+IMMUTABLE = frozenset({bool, int, float, str, type(None), np.bool_, np.int64, np.float32, np.float64})
+"""Types of values in infos of which no copy is needed."""
+
+
+class InTurn(DummyVecEnv):
+    """SB3's `DummyVecEnv`, which returns the same in a third of the time.
+
+    Nothing that it returns changes later, whatever the environments do with what they gave. SB3's makes deep copies of
+    all of it; here only what can change is copied.
+    """
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all environments; those whose episode ends are reset at once."""
+        observations, rewards, dones = self._numbers(), self.buf_rews, self.buf_dones
+        infos = []
+        for row, env in enumerate(self.envs):
+            observation, rewards[row], terminated, truncated, info = env.step(self.actions[row])
+            dones[row] = done = terminated or truncated
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if done:
+                info["terminal_observation"] = observation
+            infos.append(_kept(info))
+            if done:
+                observation, self.reset_infos[row] = env.reset()
+            if observations is None:
+                self._save_obs(row, observation)
+            else:
+                observations[row] = observation
+        return self._obs_from_buf(), rewards.copy(), dones.copy(), infos
+
+    def _obs_from_buf(self) -> VecEnvObs:
+        observations = self._numbers()
+        return super()._obs_from_buf() if observations is None else observations.copy()
+
+    def _numbers(self) -> NDArray[Any] | None:
+        """The memory of observations that are one array; None where they are several."""
+        return self.buf_obs.get(None)  # type: ignore[call-overload, no-any-return]
+
+
+def _kept(info: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of an info that nobody else writes to."""
+    return {key: value if type(value) in IMMUTABLE else copy.deepcopy(value) for key, value in info.items()}
