@@ -23,7 +23,7 @@ from rich.table import Table
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
-import train
+from configs.building import build
 from configs.command_line import parse
 from recording.directory import RunDirectory, versions
 from recording.measuring import Measurer
@@ -70,7 +70,7 @@ class Clock:
 def run(flags: str, metrics: str, folder: Path) -> tuple[float, float]:
     """Train once; returns processor seconds in all, and those spent in measuring."""
     config = parse([*flags.split(), "--metrics", metrics, "--no-preflight"])
-    _, env, model, plasticity = train.build(config)
+    _, env, model, plasticity = build(config)
     directory = RunDirectory(folder)
     directory.create(config)
     model.set_logger(Logger(str(folder), [TensorBoardOutputFormat(str(folder))]))

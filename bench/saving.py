@@ -37,7 +37,7 @@ class EnoughError(Exception):
 
 def run(flags: str, minutes: float) -> tuple[list[float], float, int]:
     """Train for some minutes; returns the seconds of each checkpoint, those of training, and bytes of a checkpoint."""
-    plain, step, spent = Checkpointer.save, Checkpointer._on_rollout_start, list[float]()
+    plain, step, spent = Checkpointer.save, Checkpointer.at_rollout, list[float]()
     size, began = 0, time.monotonic()
 
     def save(self: Checkpointer) -> None:
@@ -53,7 +53,7 @@ def run(flags: str, minutes: float) -> tuple[list[float], float, int]:
         if time.monotonic() - began > 60 * minutes:
             raise EnoughError
 
-    measured = patch.multiple(Checkpointer, save=save, _on_rollout_start=rollout)
+    measured = patch.multiple(Checkpointer, save=save, at_rollout=rollout)
     with measured, suppress(EnoughError), tempfile.TemporaryDirectory() as folder:
         train.main([*flags.split(), "--steps", "1e8", "--no-preflight", "--quiet", "--run-dir", f"{folder}/run"])
     return spent[1:], time.monotonic() - began, size

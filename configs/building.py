@@ -32,8 +32,13 @@ MOST_SWITCHES = 1000
 """Switches looked through for one in the middle of a rollout."""
 
 
-def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
-    """Make tasks, environment, agent and interventions; whatever does not fit together is a UsageError."""
+def build(config: Config, members: int = 1) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
+    """Make tasks, environment, agent and interventions; whatever does not fit together is a UsageError.
+
+    Args:
+        config: what to make.
+        members: how many such agents there will be at once.
+    """
     check_device(config.run.device)
     with usage_errors():
         tasks = config.tasks
@@ -41,7 +46,7 @@ def build(config: Config) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
         gamma, context = getattr(config.agent, "gamma", 0.99), env.get_attr("context_size", [0])[0]
         env = normalize(env, config.normalize, gamma, context)
         config.agent.check_spaces(config.run.env, env.action_space)
-        check_memory(config.agent.transitions(config.run.steps), env)
+        check_memory(members * config.agent.transitions(config.run.steps), env)
         policy_kwargs = config.optimizer.policy_kwargs(config.agent.adam_eps)
     with usage_errors(f"agent {config.names['agent']} cannot be made: "), warnings.catch_warnings():
         # SB3 advises against GPUs for small networks; whoever says --device cuda has decided.

@@ -13,8 +13,8 @@ from dataclasses import make_dataclass
 from typing import Any
 
 from agents.plasticity import Plasticity
-from configs.command_line import CHOICES, read_block, read_names
 from configs.flags import Flags, build, from_mapping
+from configs.names import CHOICES, read_block, read_names
 from configs.settings import UsageError
 
 ORIGIN = "callback"

@@ -1,59 +1,33 @@
-"""The command line in two stages: first the names (agent, schedule, resets …), then the settings of what they name.
+"""The command line: what it names (`configs.names`), then the settings of that, which together are a run's `Config`.
 
-Layers, each over the one before: defaults in the code, `configs/agents/<agent>.yaml`, the file given by `--config` (the
-default benchmark where neither a file nor an environment is named), the command line. What a run resolves to is written
-back in the format of `--config`.
+What a run resolves to is written back in the format of `--config`.
 """
 
-import keyword
+import copy
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from annotated_types import Ge, Gt, Le
 
-from agents import AGENTS, NETWORKS, AgentSettings, NetworkSettings
-from configs import arms, files
-from configs.flags import Flags, build, canonical, from_command_line, from_mapping
+from agents import AgentSettings, NetworkSettings
+from configs import arms
+from configs.flags import Flags, build, from_command_line
 from configs.interval import Interval
-from configs.settings import LARGEST, SettingError, Settings, UsageError, did_you_mean
+from configs.names import ONE, SEVERAL, choose
+from configs.settings import SettingError, Settings, UsageError, did_you_mean
 from envs import Stepping
-from envs.changes import CHANGES
-from envs.compositions import OWN, Composition
+from envs.compositions import Composition
 from envs.normalize import Normalization
-from envs.reading import scaled, times
-from envs.schedules import COMPOSITIONS, SCHEDULES
 from envs.tasks import Tasks
-from metrics import DEFAULT, METRICS, Metric
-from optimizers import OPTIMIZERS, OptimizerSettings
-from regularizers import REGULARIZERS, Projection, Regularizer
-from resets import RESETS, Reset
+from metrics import Metric
+from optimizers import OptimizerSettings
+from regularizers import Projection, Regularizer
+from resets import Reset
 
-DEFAULT_BENCHMARK = "cartpole_permuted"
-ONE = ("agent", "network", "schedule", "optimizer")
-SEVERAL = ("reset", "regularizer", "metrics")
-SETS = {"default": DEFAULT, "all": tuple(METRICS)}
-"""What stands for several metrics at once."""
-CHOICES: dict[str, Mapping[str, type[Any]]] = {
-    "agent": AGENTS,
-    "network": NETWORKS,
-    "optimizer": {"agent": OptimizerSettings, **OPTIMIZERS},
-    "reset": RESETS,
-    "regularizer": REGULARIZERS,
-    "metrics": METRICS,
-}
-DEFAULTS = {
-    "agent": ["ppo"],
-    "network": ["mlp"],
-    "schedule": ["stationary"],
-    "optimizer": ["agent"],
-    "metrics": ["default"],
-}
-KINDS: dict[str, type[Any]] = {**SCHEDULES, **COMPOSITIONS}
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 UNRECORDED = ("scale", "run_dir", "checkpoint_every", "restart", "preflight", "verify", "quiet")
 """Settings of where, how loudly and how carefully to run; `scale` is in the numbers that it scaled."""
@@ -64,7 +38,6 @@ MOST_TASKS = 1_000_000
 """Of a run. More would fill the memory before it begins."""
 SOME_TASKS = 1000
 """How many are looked at to know how long tasks are."""
-LABEL = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
 @dataclass
@@ -213,77 +186,57 @@ class Config:
         return plain
 
 
-@dataclass
-class Plan:
-    """What a schedule file says: the kind, its settings, and the names of the changes by label, or of the parts."""
-
-    kind: str
-    settings: dict[str, Any]
-    labels: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, "Plan"] = field(default_factory=dict)
-
-    def group(self, part: bool = False) -> type[Any]:
-        """A dataclass of the schedule's own settings, with those of each change (or part) nested under its label."""
-        kind = KINDS[self.kind]
-        nested = [(label, CHANGES[name]) for label, name in self.labels.items()]
-        nested += [(name, plan.group(part=True)) for name, plan in self.parts.items()]
-        # What belongs to the whole composition is no setting of its parts.
-        own = [(name, Annotated[Any, tyro.conf.Suppress], field(default=None)) for name in OWN] if part else []
-        told = {"__doc__": kind.__doc__}
-        return make_dataclass(kind.__name__, [*nested, *own], bases=(kind,), namespace=told, kw_only=True)
-
-    def tasks(self, parsed: Any, seed: int) -> Tasks:
-        """The tasks that settings of this group, once parsed, stand for."""
-        kind = KINDS[self.kind]
-        given = {entry.name: getattr(parsed, entry.name) for entry in fields(kind) if entry.name not in OWN}
-        own = {name: value for name in OWN if (value := getattr(parsed, name)) is not None}
-        timing = kind(**given, **own)
-        if self.parts:
-            parts = {name: plan.tasks(getattr(parsed, name), seed) for name, plan in self.parts.items()}
-            return Composition(timing, parts, seed)
-        return Tasks(timing, {label: getattr(parsed, label) for label in self.labels}, seed)
-
-
-@dataclass
-class Choice:
-    """What the names stage found: the dataclasses to parse into, and the flags for them."""
-
-    names: dict[str, list[str]]
-    groups: dict[str, type[Any]]
-    flags: Flags
-    plan: Plan
-    benchmark: str
-
-
 def parse(arguments: Sequence[str]) -> Config:
-    """Read a command line.
+    """Read the command line of one run.
 
     Raises:
         UsageError: anything wrong in it or in the files it names; one sentence.
     """
-    choice = choose(from_command_line(arguments))
-    kind = make_dataclass("Configuration", list(choice.groups.items()), bases=(Run,), kw_only=True)
-    parsed: Any = build(kind, choice.flags, also=(*ONE, *SEVERAL, "normalize", "config", "help"))
-    run = Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)})
-    try:
-        tasks = choice.plan.tasks(parsed.schedule, run.seed)
-    except ValueError as error:
-        raise UsageError(f"--schedule {choice.names['schedule'][0]}: {str(error).rstrip('.')}.") from error
-    _check_amount(tasks, run.steps)
-    return Config(
-        run=run,
-        agent=parsed.agent,
-        network=parsed.network,
-        optimizer=parsed.optimizer,
-        tasks=tasks,
-        normalize=parsed.normalize,
-        resets=_several(parsed, "reset", choice.names["reset"]),
-        regularizers=_several(parsed, "regularizer", choice.names["regularizer"]),
-        metrics=_several(parsed, "metrics", choice.names["metrics"]),
-        names={group: choice.names[group][0] for group in ONE},
-        benchmark=choice.benchmark,
-        schedule_seed=parsed.schedule.seed,
-    )
+    return Arm(from_command_line(arguments)).config()
+
+
+class Arm:
+    """What the flags of one arm say, for any seed.
+
+    Args:
+        flags: of the command line, which are used up.
+        also: other flags that the command line knows; an unknown one may be a misspelling of them.
+    """
+
+    def __init__(self, flags: Flags, also: Sequence[str] = ()) -> None:
+        self.choice = choose(flags)
+        kind = make_dataclass("Configuration", list(self.choice.groups.items()), bases=(Run,), kw_only=True)
+        known = (*ONE, *SEVERAL, "normalize", "config", "help", *also)
+        self.parsed: Any = build(kind, self.choice.flags, known)
+
+    def config(self, seed: int | None = None) -> Config:
+        """The configuration with a seed, or with the one of the flags; nothing in it is shared with another.
+
+        Raises:
+            UsageError: the schedule cannot be made, or is of too many tasks.
+        """
+        choice, parsed = self.choice, copy.deepcopy(self.parsed)
+        run = Run(**{entry.name: getattr(parsed, entry.name) for entry in fields(Run)})
+        run.seed = run.seed if seed is None else seed
+        try:
+            tasks = choice.plan.tasks(parsed.schedule, run.seed)
+        except ValueError as error:
+            raise UsageError(f"--schedule {choice.names['schedule'][0]}: {str(error).rstrip('.')}.") from error
+        _check_amount(tasks, run.steps)
+        return Config(
+            run=run,
+            agent=parsed.agent,
+            network=parsed.network,
+            optimizer=parsed.optimizer,
+            tasks=tasks,
+            normalize=parsed.normalize,
+            resets=_several(parsed, "reset", choice.names["reset"]),
+            regularizers=_several(parsed, "regularizer", choice.names["regularizer"]),
+            metrics=_several(parsed, "metrics", choice.names["metrics"]),
+            names={group: choice.names[group][0] for group in ONE},
+            benchmark=choice.benchmark,
+            schedule_seed=parsed.schedule.seed,
+        )
 
 
 def _check_amount(tasks: Tasks, steps: int) -> None:
@@ -301,238 +254,6 @@ def _check_amount(tasks: Tasks, steps: int) -> None:
             f"{steps:,} steps are about {amount:,.0f} tasks of this schedule, and {MOST_TASKS:,} are the most; "
             "choose fewer steps or longer tasks."
         )
-
-
-def choose(flags: Flags) -> Choice:
-    """The first stage: take the names out of the flags, read the files they mean, and make the groups they name."""
-    asked = {group: flags.pop(group)[0] for group in (*ONE, *SEVERAL) if group in flags}
-    benchmark = _take_one(flags, "config")
-    if benchmark is None and "env" not in flags:
-        benchmark = DEFAULT_BENCHMARK
-    path = None if benchmark is None else files.find("benchmarks", benchmark, "--config")
-    tree, origin = (files.read(path), path.name) if path else ({}, "")
-    scale = _scale(flags, tree)
-    if "steps" in tree:
-        tree["steps"] = times(tree["steps"], scale)
-    title = _title(tree.pop("benchmark", path.stem if path else ""), origin)
-    if isinstance(tree.get("normalize"), str):
-        tree["normalize"] = {"policy": tree["normalize"]}
-    if not tree.get("normalize"):  # nothing, or `off`, which YAML reads as false
-        tree.pop("normalize", None)
-    elif isinstance(tree["normalize"], dict):
-        tree["normalize"] = scaled(tree["normalize"], scale)
-    if "normalize" in flags:
-        flags["normalize.policy"] = flags.pop("normalize")
-    blocks = {group: read_block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}
-    names = {group: read_names(group, asked.get(group), list(blocks[group]), origin) for group in (*ONE, *SEVERAL)}
-
-    agent, network, schedule, optimizer = (names[group][0] for group in ONE)
-    low = _agent_file(agent) | from_mapping(tree, origin)
-    low |= from_mapping(blocks["agent"].get(agent, {}), origin, "agent.")
-    low |= from_mapping(blocks["network"].get(network, {}), origin, "network.")
-    low |= from_mapping(blocks["optimizer"].get(optimizer, {}), origin, "optimizer.")
-    plan, schedule_origin = _schedule(schedule, blocks["schedule"], path, scale)
-    low |= from_mapping(plan.settings, schedule_origin, "schedule.")
-    groups: dict[str, type[Any]] = {
-        "agent": AGENTS[agent],
-        "network": NETWORKS[network],
-        "optimizer": CHOICES["optimizer"][optimizer],
-        "schedule": plan.group(),
-        "normalize": Normalization,
-    }
-    for name in plan.parts:
-        if own := next((own for own in OWN if f"schedule.{canonical(name)}.{own}" in flags), None):
-            raise UsageError(f"--schedule.{name}.{own}: this is set for all parts together: --schedule.{own}.")
-    if optimizer == "agent" and (orphan := next((flag for flag in flags if flag.startswith("optimizer.")), None)):
-        options = ", ".join(OPTIMIZERS)
-        raise UsageError(f"--{orphan}: the agent's own optimizer has no settings; add --optimizer, one of {options}.")
-    for group in SEVERAL:
-        chosen = {name: CHOICES[group][name] for name in names[group]}
-        if chosen:
-            groups[group] = make_dataclass(group, list(chosen.items()))
-            for name in chosen:
-                low |= from_mapping(blocks[group].get(name, {}), origin, f"{group}.{name}.")
-            flags = _full_names(flags, group, chosen)
-        elif orphan := next((flag for flag in flags if flag.startswith(f"{group}.")), None):
-            raise UsageError(f"--{orphan}: no {group} is chosen; add --{group} and one of {', '.join(CHOICES[group])}.")
-    return Choice(names, groups, low | flags, plan, title)
-
-
-def read_names(group: str, asked: list[str] | None, in_file: list[str], origin: str) -> list[str]:
-    """The names chosen in a group: those asked for on the command line, else those in the file, else the default."""
-    where = f"--{group}" if asked is not None else f"{origin}: {group}"
-    names = in_file or DEFAULTS.get(group, ["none"])
-    if asked is not None:
-        names = [name for value in asked for name in value.split(",") if name]
-    if group in CHOICES:
-        names = [_underscored(name) for name in names]
-    if group == "metrics":
-        names = list(dict.fromkeys(each for name in names for each in SETS.get(name, (name,))))
-    if not names:
-        raise UsageError(f"{where} takes a name, got none.")
-    if group in ONE and len(names) > 1:
-        raise UsageError(f"{where} takes one name, not {len(names)}: {', '.join(names)}.")
-    if group in SEVERAL and names == ["none"]:
-        return []
-    if "none" in names and group in SEVERAL:
-        raise UsageError(f"{where}: none stands alone, not together with others.")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"{where} names {twice} twice.")
-    options = CHOICES.get(group)
-    if options and (unknown := next((name for name in names if name not in options), None)) is not None:
-        listed = ", ".join([*(["none"] if group in SEVERAL else []), *(SETS if group == "metrics" else []), *options])
-        kind = "metric" if group == "metrics" else group
-        raise UsageError(
-            f"{where}: there is no {kind} {unknown!r}; choose from {listed}{did_you_mean(unknown, options) or '.'}"
-        )
-    return names
-
-
-def _underscored(name: str) -> str:
-    """Names in code and files are written with underscores; hyphens are understood."""
-    return name.replace("-", "_")
-
-
-def _take_one(flags: Flags, name: str) -> str | None:
-    if name not in flags:
-        return None
-    values, _ = flags.pop(name)
-    if len(values) != 1:
-        raise UsageError(f"--{name} takes one value, got {len(values) or 'none'}.")
-    return values[0]
-
-
-def read_block(content: Any, group: str, origin: str) -> dict[str, dict[str, Any]]:
-    """A file's block of one group as name -> settings: from a name, a list of names, or a mapping."""
-    if isinstance(content, str):
-        return {content: {}}
-    if isinstance(content, list) and all(isinstance(name, str) for name in content):
-        if len(set(content)) < len(content):
-            raise UsageError(f"{origin}: {group} names one twice: {', '.join(content)}.")
-        return {name: {} for name in content}
-    blocks = _mapping(content, f"{origin}: {group}", "a name, or ")
-    if group in SEVERAL:
-        return {
-            _underscored(name): _mapping(settings, f"{origin}: {group}.{name}") for name, settings in blocks.items()
-        }
-    if not blocks:
-        return {}
-    settings = dict(blocks)
-    name = settings.pop("name", Path(origin).stem if "kind" in settings else None)
-    if not isinstance(name, str):
-        raise UsageError(f"{origin}: {group} needs a 'name'{'' if name is None else f', not {name!r}'}.")
-    return {name: settings}
-
-
-def _mapping(content: Any, where: str, other: str = "") -> dict[str, Any]:
-    """A block of a file; a block without content is an empty one."""
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{where} must be {other}settings as 'name: value' lines, not {content!r}.")
-    return content
-
-
-def _agent_file(agent: str) -> Flags:
-    """The published hyperparameters of an agent, where a file of them is shipped."""
-    path = files.HERE / "agents" / f"{agent}.yaml"
-    return from_mapping(files.read(path), path.name, "agent.") if path.is_file() else {}
-
-
-def _scale(flags: Flags, tree: dict[str, Any]) -> float:
-    """The factor on steps and periods; whatever is no number is refused later, with all other flags."""
-    try:
-        scale = float(flags["scale"][0][0] if "scale" in flags else tree.get("scale", 1.0))
-    except (ValueError, TypeError, IndexError):
-        return 1.0
-    return scale if 0 < scale <= LARGEST else 1.0
-
-
-def _title(name: Any, origin: str) -> str:
-    """The benchmark's name, which is a folder's as well."""
-    if not isinstance(name, str) or "/" in name or not name.isprintable() or name in (".", "..") or len(name) > 100:
-        raise UsageError(f"{origin}: benchmark must be a short name without slashes, not {name!r}.")
-    return name
-
-
-def _schedule(name: str, block: dict[str, dict[str, Any]], path: Path | None, scale: float) -> tuple[Plan, str]:
-    """The plan of the schedule, and the name of the file that it is from.
-
-    A block that says its `kind` stands for itself, as in a resolved configuration; any other changes the settings of
-    the schedule file it names.
-    """
-    own = block.get(name)
-    if own is not None and "kind" in own and path is not None:
-        content, origin = dict(own), path.name
-    else:
-        file = files.find("schedules", name, "--schedule")
-        content, origin = files.merged(files.read(file), own or {}), file.name
-    return _plan(scaled(content, scale), origin, list(KINDS)), origin
-
-
-def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:
-    """What a schedule file, or a part of it, says."""
-    kind = content.pop("kind", None)
-    if kind not in kinds:
-        raise UsageError(
-            f"{origin}: kind must be one of {', '.join(kinds)}, not {kind!r}{did_you_mean(kind, kinds) or '.'}"
-        )
-    if kind in COMPOSITIONS:
-        parts = {}
-        for name, block in _mapping(content.pop("parts", None), f"{origin}: parts").items():
-            _check_label(name, KINDS[kind], origin, "a part")
-            block = files.merged(
-                _mapping(block, f"{origin}: parts.{name}"), _mapping(content.get(name), f"{origin}: {name}")
-            )
-            if misplaced := next((key for key in OWN if key in block), None):
-                raise UsageError(f"{origin}: {misplaced} is set for all parts together, not for {name} alone.")
-            parts[name] = _plan(block, origin, list(SCHEDULES))
-            content[name] = parts[name].settings
-        if not parts:
-            raise UsageError(f"{origin}: {kind} needs parts, each with a kind and changes of its own.")
-        return Plan(kind, content, parts=parts)
-    labels: dict[str, str] = {}
-    for label, block in _mapping(content.pop("changes", None), f"{origin}: changes").items():
-        settings = dict(_mapping(block, f"{origin}: changes.{label}"))
-        labels[label] = settings.pop("change", label)
-        if labels[label] not in CHANGES:
-            raise UsageError(
-                f"{origin}: there is no change {labels[label]!r}; choose one of {', '.join(CHANGES)}"
-                f"{did_you_mean(labels[label], CHANGES) or '.'}"
-            )
-        _check_label(label, KINDS[kind], origin, "a change")
-        content[label] = files.merged(settings, _mapping(content.get(label), f"{origin}: {label}"))
-    return Plan(kind, content, labels)
-
-
-def _check_label(label: str, kind: type[Any], origin: str, what: str) -> None:
-    """Refuse a label that could not be the name of a flag or a file's column."""
-    taken = {"name", "kind", "changes", "parts", *dir(kind), *(entry.name for entry in fields(kind))}
-    if not LABEL.fullmatch(label) or keyword.iskeyword(label) or label in taken:
-        raise UsageError(
-            f"{origin}: {label!r} cannot label {what}; use another word, of letters, digits and underscores."
-        )
-
-
-def _full_names(flags: Flags, group: str, chosen: dict[str, type[Any]]) -> Flags:
-    """`--reset.tau` as `--reset.redo.tau`, where only one of the chosen resets has such a setting."""
-    full: Flags = {}
-    for flag, entry in flags.items():
-        head, _, rest = flag.partition(".")
-        if head != group or rest.partition(".")[0] in {canonical(name) for name in chosen}:
-            full[flag] = entry
-            continue
-        setting = rest.removeprefix("no-")
-        owners = [
-            name
-            for name, kind in chosen.items()
-            if len(chosen) == 1 or setting in {canonical(item.name) for item in fields(kind)}
-        ]
-        if len(owners) > 1:
-            options = " or ".join(f"--{group}.{canonical(name)}.{rest}" for name in owners)
-            raise UsageError(f"--{flag} is a setting of {' and '.join(owners)}; write {options}.")
-        full[f"{group}.{canonical(owners[0])}.{rest}" if owners else flag] = entry
-    return full
 
 
 def _several(parsed: Any, group: str, names: list[str]) -> dict[str, Any]:

@@ -10,11 +10,18 @@ from rich.console import Console
 from rich.table import Table
 
 from configs import files
-from configs.command_line import CHOICES, DEFAULT_BENCHMARK, KINDS, ONE, SEVERAL, Run, choose
+from configs.arms import FRESH
+from configs.command_line import Run
 from configs.flags import from_command_line, show_help
+from configs.names import ALONE, ARMS, CHOICES, DEFAULT_BENCHMARK, ONE, SEVERAL, choose, listed
+from configs.plans import KINDS
+from configs.population import Members
 from envs.changes import CHANGES
 
 FAMILIES = {"classic_control": "classic control", "mujoco": "MuJoCo", "box2d": "Box2D", "toy_text": "toy text"}
+
+
+SEVERAL_TOLD = dict.fromkeys(ARMS, " (arms: a,b; together in one: a+b)") | {"metrics": " (several: a,b)"}
 
 
 def print_help(arguments: Sequence[str], program: str = "train.py") -> None:
@@ -24,7 +31,7 @@ def print_help(arguments: Sequence[str], program: str = "train.py") -> None:
     if not named:
         print_overview(program)
         return
-    choice = choose(flags)
+    choice = choose(flags | {group: _together(flags[group][0]) for group in ARMS if group in flags})
     groups = {group: choice.groups[group] for group in named if group in choice.groups}
     # One reset alone is shown, and may be written, without its name: --reset.tau.
     for group in SEVERAL:
@@ -35,6 +42,13 @@ def print_help(arguments: Sequence[str], program: str = "train.py") -> None:
     show_help(kind, program, f"Settings of {chosen}. Defaults are those of the code; see also {program} --help.")
 
 
+def _together(asked: Sequence[str]) -> tuple[list[str], str]:
+    """What several arms name, as one flag."""
+    names = {"full" if name == FRESH else name: None for arm in listed(asked) for name in arm.split("+")}
+    acting = [name for name in names if name not in ALONE]
+    return ["+".join(acting or names)], ""
+
+
 def print_overview(program: str) -> None:
     """List everything that can be named, a line each, then the settings of any run."""
     console = Console(highlight=False)
@@ -43,10 +57,11 @@ def print_overview(program: str) -> None:
         f"how it keeps learning. Without --config and --env it runs the benchmark {DEFAULT_BENCHMARK}.\n\n"
         f"  python {program} --agent ppo --reset redo\n"
         f"  python {program} --agent sac --env Pendulum-v1 --schedule pendulum_mass_drift --steps 40000\n"
+        f"  python {program} --reset none,fresh,redo+swr --seeds 4   many runs at once: three arms, four seeds each\n"
         f"  python {program} --reset redo --help        settings of a method, with their sources\n"
     )
     for group in ("agent", "reset", "regularizer", "network", "optimizer", "metrics"):
-        several = " (several: a,b)" if group in SEVERAL else ""
+        several = SEVERAL_TOLD.get(group, "")
         _section(console, f"--{group} NAME{several}", {name: _line(kind) for name, kind in CHOICES[group].items()})
     _section(console, "--schedule NAME or FILE.yaml", files.shipped("schedules"))
     _section(console, "--config NAME or FILE.yaml (a benchmark, or a run's config.yaml)", files.shipped("benchmarks"))
@@ -55,6 +70,7 @@ def print_overview(program: str) -> None:
     _section(console, "what a schedule can change", {name: _line(kind) for name, kind in CHANGES.items()})
     _section(console, "--env ID (any Gymnasium id), of these families among others", environments())
     show_help(Run, program, "Settings of any run:")
+    show_help(Members, program, "Settings of a population, many runs at once:")
 
 
 def environments() -> dict[str, str]:

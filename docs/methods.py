@@ -40,7 +40,7 @@ policies are PPO's. Exceptions are named below.
   weights and biases of hidden layers. `heads`: output layers (a unit's outgoing weights may stand there).
 - **Cost**: {cost}
 
-`--reset redo,cbp` and `--regularizer spectral,l2` combine; resets fire in the order in which they are named.
+`--reset redo+cbp` and `--regularizer spectral+l2` combine; resets fire in the order in which they are named.
 """
 
 COST = """time of PPO's training with the method at its defaults over that without, networks of 64x64 and 256x256

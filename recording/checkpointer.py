@@ -4,29 +4,25 @@ Everything happens at the start of a rollout, the one moment at which an SB3 alg
 update is over, environments and buffers agree. A run is saved there once its measurements, resets and switches are
 done, and taken up at that very place: everything is made anew from configuration and seed, learning begins, and
 instead of the first rollout's measurements and resets the saved state is put in, the random generators last. From then
-on every number is what it would have been.
+on every number is what it would have been. Members of a population are all at that place at once.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-
-from agents.finite import FiniteGuard
-from agents.plasticity import Plasticity
-from agents.sb3 import agent_state, begin_episodes, load_agent_state, load_replay_position, replay_rings
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.errors import CheckpointError
 from checkpoints.lock import RunLock
-from checkpoints.randomness import global_state, set_global_state
-from checkpoints.segments import Ring
+from checkpoints.segments import Arrays
 from checkpoints.store import Store
+from checkpoints.tree import Tree
 from configs.interval import Interval
 from configs.settings import UsageError
-from envs.snapshots import restore, snapshot, unsupported
+from envs.snapshots import unsupported
 from recording.failures import FilesWatch
-from recording.recorder import Recorder
+from recording.member import Member
 from recording.signals import Interruption
 
 REPLAY = "replay"
@@ -42,23 +38,21 @@ class Left(KeyboardInterrupt):
     """The run was asked to leave, and has: all of it is saved."""
 
 
-class Checkpointer(CallbackList):
-    """Runs other callbacks, and saves the whole run between two rollouts.
+class Checkpointer:
+    """Saves the members of a run between two rollouts, and puts them back where they were.
 
     Args:
-        guard: what looks for numbers that are none; it goes first.
-        recorder: what has been recorded.
-        plasticity: the interventions.
-        others: callbacks that remember nothing.
+        members: one, or those of a population.
         store: where checkpoints are kept.
         lock: of the run's directory, which must still be this process's when something is saved.
         every: how often to save.
         interruption: tells when the run is asked to leave.
-        about: what every checkpoint says of itself.
+        about: what every checkpoint says of itself, asked for when it is written.
         watch: notices when the run's files are deleted.
         note: told what a user should know.
         resume: the checkpoint to go on from; None where the run begins.
         resumed: called once the run goes on from there.
+        settle: called before the members' states are read.
 
     Attributes:
         saved: step of the newest checkpoint; None while there is none.
@@ -66,24 +60,19 @@ class Checkpointer(CallbackList):
 
     def __init__(
         self,
-        guard: FiniteGuard,
-        recorder: Recorder,
-        plasticity: Plasticity,
-        others: Sequence[BaseCallback],
+        members: Sequence[Member],
         store: Store,
         lock: RunLock,
         every: Interval,
         interruption: Interruption,
-        about: dict[str, Any],
+        about: Callable[[], dict[str, Any]],
         watch: FilesWatch,
         note: Callable[[str], None],
         resume: Checkpoint | None = None,
         resumed: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__([guard, recorder, plasticity, *others])
-        self.guard = guard
-        self.recorder = recorder
-        self.plasticity = plasticity
+        self.members = members
         self.store = store
         self.lock = lock
         self.every = every
@@ -93,35 +82,30 @@ class Checkpointer(CallbackList):
         self.note = note
         self.resume = resume
         self.resumed = resumed
+        self.settle = settle
         self.saved = resume.step if resume else None
         self._earlier = float(resume.about["seconds"]) if resume else 0.0
         self._began = self._saved_at = time.monotonic()
+        self._looked_at: float | None = None
 
     @property
     def seconds(self) -> float:
         """How long the run has taken, in all the processes that worked on it."""
         return self._earlier + time.monotonic() - self._began
 
-    def _on_training_start(self) -> None:
-        if (reason := unsupported(self.training_env)) and self.every != Interval():
-            self.note(f"{reason}, so that a run which is taken up begins new episodes.")
-        super()._on_training_start()
-        for path in self.recorder.paths():
-            self.watch.add(path)
-        self._watch_curves()
+    @property
+    def step(self) -> int:
+        """The environment step that all members are at."""
+        return self.members[0].model.num_timesteps
 
-    def _watch_curves(self) -> None:
-        self._looked_at = time.monotonic()
-        for path in self.recorder.curves.paths():
-            self.watch.add(path, self._begin_curves)
+    def at_rollout(self) -> None:
+        """The start of a rollout, once all callbacks have heard of it: put in what is to be, leave, or save.
 
-    def _begin_curves(self, sentence: str) -> None:
-        """Go on in a new event file: curves are lost, the run is not."""
-        self.note(f"{sentence} The curves go on in a new one; what they are drawn from is in metrics.jsonl as well.")
-        self.recorder.curves.reopen()
-        self._watch_curves()
-
-    def _on_rollout_start(self) -> None:
+        Raises:
+            Left: the run has been asked to leave and is saved.
+        """
+        if self._looked_at is None:
+            self._start_watching()
         if self.resume is not None:
             checkpoint, self.resume = self.resume, None
             try:
@@ -129,8 +113,7 @@ class Checkpointer(CallbackList):
             except MISFITS as error:
                 raise misfit(checkpoint, error) from error
             return
-        super()._on_rollout_start()
-        if time.monotonic() - self._looked_at >= LOOK_EVERY:
+        if time.monotonic() - (self._looked_at or 0.0) >= LOOK_EVERY:
             self._looked_at = time.monotonic()
             self.watch.check()
         if self.interruption.is_due():
@@ -139,52 +122,82 @@ class Checkpointer(CallbackList):
         if self._is_due():
             self.save()
 
+    def _start_watching(self) -> None:
+        if (reason := unsupported(self.members[0].env)) and self.every != Interval():
+            self.note(f"{reason}, so that a run which is taken up begins new episodes.")
+        for member in self.members:
+            for path in member.recorder.paths():
+                self.watch.add(path)
+            self._watch_curves(member)
+        self._looked_at = time.monotonic()
+
+    def _watch_curves(self, member: Member) -> None:
+        for path in member.recorder.curves.paths():
+            self.watch.add(path, partial(self._begin_curves, member))
+
+    def _begin_curves(self, member: Member, sentence: str) -> None:
+        """Go on in a new event file: curves are lost, the run is not."""
+        self.note(f"{sentence} The curves go on in a new one; what they are drawn from is in metrics.jsonl as well.")
+        member.recorder.curves.reopen()
+        self._watch_curves(member)
+
     def _is_due(self) -> bool:
         if self.saved is None:  # at once, so that a run which has begun can always be taken up
             return self.every != Interval()
-        since = self.model.num_timesteps - self.saved, time.monotonic() - self._saved_at
+        since = self.step - self.saved, time.monotonic() - self._saved_at
         return since[0] >= self.every.steps or since[1] >= self.every.seconds
 
     def save(self) -> None:
         """Save the whole run; an OSError where that cannot be done leaves what was saved before."""
         self.lock.check()
-        replay = replay_rings(self.model)
-        parts = {
-            "agent": agent_state(self.model),
-            "environments": snapshot(self.training_env),
-            "interventions": self.plasticity.state_dict(),
-            "recording": {"recorder": self.recorder.state_dict(), "guard": self.guard.state_dict()},
-            "random": global_state(),
-        }
-        about = {**self.about, "seconds": self.seconds}
-        rings = {REPLAY: Ring(*replay)} if replay else {}
-        self.store.save(self.model.num_timesteps, parts, about, rings)
-        self.saved = self.model.num_timesteps
+        self.settle()
+        parts = together([member.state() for member in self.members])
+        replays = {self._ring(number): member.replay() for number, member in enumerate(self.members)}
+        rings = {name: ring for name, ring in replays.items() if ring is not None}
+        self.store.save(self.step, parts, {**self.about(), "seconds": self.seconds}, rings)
+        self.saved = self.step
         self._saved_at = time.monotonic()
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """Put everything as it was."""
-        # Interventions first, which may have given the networks another form; generators last, since all may draw.
-        self.plasticity.load_state_dict(checkpoint.read("interventions"))
-        load_agent_state(self.model, checkpoint.read("agent"))
-        recording = checkpoint.read("recording")
-        self.recorder.load_state_dict(recording["recorder"])
-        self.guard.load_state_dict(recording["guard"])
-        if replay := replay_rings(self.model):
-            load_replay_position(self.model, checkpoint.load_ring(REPLAY, replay[0]))
-        first = restore(self.training_env, checkpoint.read("environments"))
-        if first is not None:
-            begin_episodes(self.model, first)
-        set_global_state(checkpoint.read("random"))
-        for callback in self.callbacks:
-            callback.num_timesteps = self.model.num_timesteps
+        states = apart({name: checkpoint.read(name) for name in checkpoint.parts}, len(self.members))
+        for number, (member, state) in enumerate(zip(self.members, states, strict=True)):
+            member.load_state(state, partial(self._load_ring, checkpoint, number))
         self.resumed()
 
+    def _load_ring(self, checkpoint: Checkpoint, number: int, arrays: Arrays) -> int:
+        return checkpoint.load_ring(self._ring(number), arrays)
 
-def read_lengths(checkpoint: Checkpoint) -> dict[str, int]:
-    """How long each file of the run was, in bytes."""
-    lengths: dict[str, int] = checkpoint.read("recording")["recorder"]["lengths"]
-    return lengths
+    def _ring(self, number: int) -> str:
+        return REPLAY if len(self.members) == 1 else f"{REPLAY}-{number}"
+
+
+def together(states: Sequence[Mapping[str, Tree]]) -> dict[str, Tree]:
+    """The parts of a checkpoint: those of the only member, or lists of all members'."""
+    if len(states) == 1:
+        return dict(states[0])
+    return {name: [state[name] for state in states] for name in states[0]}
+
+
+def apart(parts: Mapping[str, Tree], count: int) -> list[Mapping[str, Tree]]:
+    """The members' states, of which `together` made the parts.
+
+    Raises:
+        ValueError: they are of another number of members.
+    """
+    if count == 1:
+        return [parts]
+    for name, states in parts.items():
+        if not isinstance(states, list) or len(states) != count:
+            raise ValueError(f"its part {name!r} is not that of {count} members")
+    return [{name: states[number] for name, states in parts.items()} for number in range(count)]
+
+
+def read_lengths(checkpoint: Checkpoint, count: int = 1) -> list[dict[str, int]]:
+    """For each of `count` members, how long each file of it was, in bytes."""
+    states = apart({"recording": checkpoint.read("recording")}, count)
+    lengths = [state["recording"]["recorder"]["lengths"] for state in states]
+    return [{str(name): int(size) for name, size in own.items()} for own in lengths]
 
 
 def misfit(checkpoint: Checkpoint | None, error: Exception) -> UsageError:

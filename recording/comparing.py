@@ -63,7 +63,7 @@ def tensors(model: Path) -> dict[str, Any]:
 
 def points(run: Path) -> Iterator[tuple[str, int, bytes]]:
     """Every point of every curve, its value as the bytes that it has, in the order of the event files."""
-    for path in sorted(run.glob(EVENT_FILES), key=_by_number):
+    for path in sorted(run.glob(EVENT_FILES), key=by_number):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 if value.tag not in CLOCKS and not value.tag.startswith("_hparams_"):
@@ -72,7 +72,7 @@ def points(run: Path) -> Iterator[tuple[str, int, bytes]]:
                     yield value.tag, event.step, content + b"".join(tensor.string_val)
 
 
-def _by_number(path: Path) -> list[int]:
+def by_number(path: Path) -> list[int]:
     """The numbers in an event file's name: seconds, process, how many this process has begun."""
     return [int(number) for number in re.findall(r"\d+", path.name)]
 

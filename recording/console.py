@@ -1,6 +1,7 @@
 """What a person sees while a run goes on and at its end: the progress bar, then the table of tasks."""
 
 import math
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,29 +14,23 @@ from rich.table import Table
 from stable_baselines3.common.callbacks import BaseCallback
 
 from envs.verify import Effect
-from recording.recorder import Recorder, TaskRow
+from recording.recorder import Recorder
 
 REFRESH_SECONDS = 0.2
+NOTHING = "–"
+"""Where nothing was measured."""
 
 
-class ProgressBar(BaseCallback):
-    """A live bar with steps, steps a second, time left, the current task (of the last) and its return so far.
-
-    Above it the table of tasks grows by a row whenever one is finished; where the output is no terminal, that is all.
+class Bar:
+    """A live bar with steps, steps a second, time left, and a few words; nothing where the output is no terminal.
 
     Args:
-        total: environment steps in all.
-        tasks: how many tasks the run will meet.
-        recorder: follows task and return.
+        total: steps in all.
         console: where to draw.
     """
 
-    def __init__(self, total: int, tasks: int, recorder: Recorder, console: Console) -> None:
-        super().__init__()
+    def __init__(self, total: int, console: Console) -> None:
         self.total = total
-        self.tasks = tasks
-        self.recorder = recorder
-        self.console = console
         self.bar = Progress(
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             BarColumn(bar_width=None),
@@ -47,41 +42,71 @@ class ProgressBar(BaseCallback):
             auto_refresh=False,
             disable=not console.is_terminal,
         )
-        self.table = TaskTable(console)
         self._drawn = 0.0
+        self._first: tuple[float, int] | None = None
 
-    def _on_training_start(self) -> None:
-        self._began, self._first = time.monotonic(), self.num_timesteps
+    def start(self) -> None:
+        """Begin to draw."""
         self.row = self.bar.add_task("", total=self.total, speed=0.0, now="")
         self.bar.start()
 
-    def resume(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-        """Go on from a step of the run: show the tasks that were finished before, and measure the speed from here."""
-        for row in rows:
-            self.table.add(row)
-        self._began, self._first = time.monotonic(), step
+    def is_due(self) -> bool:
+        """Whether it is time to draw again."""
+        return time.monotonic() - self._drawn >= REFRESH_SECONDS
+
+    def draw(self, done: int, words: str) -> None:
+        """Show how many steps are done; the speed is that since the first time."""
+        self._drawn = now = time.monotonic()
+        began, first = self._first = self._first or (now, done)
+        speed = (done - first) / max(now - began, 1e-9)
+        self.bar.update(self.row, completed=done, speed=speed, now=words, refresh=True)
+
+    def close(self) -> None:
+        """Take it off the screen."""
+        self.bar.stop()
+
+
+class ProgressBar(BaseCallback):
+    """Draws a bar with the current task (of the last) and its return so far.
+
+    Args:
+        steps: environment steps of each member.
+        tasks: how many tasks a member will meet.
+        recorders: follow task and return, one for each member; steps are counted over all of them.
+        console: where to draw.
+    """
+
+    def __init__(self, steps: int, tasks: int, recorders: Sequence[Recorder], console: Console) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.recorders = recorders
+        self.bar = Bar(steps * len(recorders), console)
+
+    def _on_training_start(self) -> None:
+        self.bar.start()
 
     def _on_step(self) -> bool:
-        now = time.monotonic()
-        if now - self._drawn >= REFRESH_SECONDS:
-            self._drawn = now
-            speed = (self.num_timesteps - self._first) / max(now - self._began, 1e-9)
-            recent = self.recorder.returns.at_end
-            earned = "" if math.isnan(recent) else f" · return {number(recent)}"
-            label = f"task {self.recorder.task}/{self.tasks - 1}{earned}"
-            self.bar.update(self.row, completed=self.num_timesteps, speed=speed, now=label, refresh=True)
+        if self.bar.is_due():
+            self._draw()
         return True
+
+    def _draw(self) -> None:
+        returns = [recorder.returns.at_end for recorder in self.recorders]
+        done = self.num_timesteps * len(self.recorders)
+        self.bar.draw(done, progress(self.recorders[0].task, self.tasks, returns))
 
     def _on_training_end(self) -> None:
         self.close()
 
     def close(self) -> None:
         """Take the bar off the screen; also after an interrupted run."""
-        self.bar.stop()
+        self.bar.close()
 
-    def task_finished(self, row: TaskRow) -> None:
-        """Add a finished task to the table above the bar."""
-        self.table.add(row.flat())
+
+def progress(task: int, tasks: int, returns: Sequence[float]) -> str:
+    """The task, of the last one, and the return so far with its spread over members."""
+    earned = spread(returns)
+    return f"task {task}/{tasks - 1}" + ("" if earned == NOTHING else f" · return {earned}")
 
 
 class TaskTable:
@@ -144,16 +169,24 @@ def make_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
-def number(value: float) -> str:
-    """Four figures at most; a dash where nothing was measured."""
+def number(value: float, like: float | None = None) -> str:
+    """Four figures at most, or as many decimals as another number has; a dash where nothing was measured."""
     if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 1 else f"{value:.3f}"
+        return NOTHING
+    size = abs(value if like is None else like)
+    return f"{value:,.{0 if size >= 1000 else 1 if size >= 1 else 3}f}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean of what is known, and where that is more than one value the standard deviation: `433.2 ± 35.1`."""
+    known = [value for value in values if not math.isnan(value)]
+    mean = statistics.fmean(known) if known else math.nan
+    return f"{number(mean)} ± {number(statistics.stdev(known), like=mean)}" if len(known) > 1 else number(mean)
 
 
 def share(value: float) -> str:
     """A fraction as a percentage."""
-    return "–" if math.isnan(value) else f"{100 * value:.0f} %"
+    return NOTHING if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 def make_console(quiet: bool) -> Console:

@@ -26,15 +26,17 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from configs import files
 from configs.command_line import Config, parse
 from configs.settings import UsageError
 
 RUNS = Path("runs")
+POPULATION = "population.yaml"
 LOCK = "run.lock"
 EVENT_FILES = "events.out.tfevents.*"
 PACKAGES = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mujoco", "numpy", "tensorboard", "tyro")
@@ -43,11 +45,22 @@ State = Literal["running", "finished", "interrupted", "failed"]
 
 def default_path(config: Config) -> Path:
     """`runs/<benchmark>/<agent>-<arm>-s<seed>-<hash>`; the hash covers everything that the run depends on."""
-    env = re.sub(r"[^A-Za-z0-9.]+", "-", config.run.env)
-    benchmark = config.benchmark or f"{env}-{Path(config.names['schedule']).stem}"
     content = json.dumps(config.as_dict(), sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:6]
-    return RUNS / benchmark / f"{config.names['agent']}-{config.arm}-s{config.run.seed}-{digest}"
+    return default_folder(config) / f"{config.names['agent']}-{config.arm}-s{config.run.seed}-{digest}"
+
+
+def default_folder(config: Config) -> Path:
+    """`runs/<benchmark>`, or the environment's name and the schedule's where there is no benchmark."""
+    env = re.sub(r"[^A-Za-z0-9.]+", "-", config.run.env)
+    return RUNS / (config.benchmark or f"{env}-{Path(config.names['schedule']).stem}")
+
+
+class Recorded(Protocol):
+    """What a directory is for: the configuration of a run, or a population."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is written into the directory."""
 
 
 class RunDirectory:
@@ -56,6 +69,9 @@ class RunDirectory:
     Args:
         path: where they are; made by `create`.
     """
+
+    COMMENT = "Everything this run depends on; train.py --config repeats it."
+    OTHER, OTHERS = POPULATION, "a population, not one run"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +146,7 @@ class RunDirectory:
         """The state alone."""
         return self.status().get("state")
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Recorded) -> None:
         """Refuse, with a UsageError, a place where this run must not be written; changes nothing there."""
         try:
             problem = self._problem(config)
@@ -139,17 +155,19 @@ class RunDirectory:
         if problem:
             raise UsageError(f"--run-dir {self.path} {problem}.")
 
-    def _problem(self, config: Config) -> str | None:
+    def _problem(self, config: Recorded) -> str | None:
         if self.path.exists() and not self.path.is_dir():
             return "is a file, not a directory"
+        if (self.path / self.OTHER).exists():
+            return f"holds {self.OTHERS}; name another directory"
         status = self.status()
         if self.path.exists() and not status and any(path.name != LOCK for path in self.path.iterdir()):
             return "holds something else than a run; name a new or an empty directory"
-        if status.get("state") == "finished" and files.read(self.config) != config.as_dict():
+        if status.get("state") == "finished" and not self._is_of(config):
             return "holds a finished run of another configuration; name another directory"
         return None
 
-    def is_unfinished(self, config: Config) -> bool:
+    def is_unfinished(self, config: Recorded) -> bool:
         """Whether an unfinished run of this very configuration is here."""
         if self.state() in (None, "finished") or not self.config.is_file():
             return False
@@ -212,7 +230,7 @@ class RunDirectory:
         except OSError as error:
             raise UsageError(f"--run-dir {self.path} cannot be written to ({error.strerror}).") from error
 
-    def create(self, config: Config, command: str = "") -> Path | None:
+    def create(self, config: Recorded, command: str = "") -> Path | None:
         """Make the directory with the configuration, the versions and the command in it.
 
         An earlier, unfinished run in its place is moved aside, never lost, if it has recorded anything.
@@ -225,16 +243,27 @@ class RunDirectory:
         """
         self.check(config)
         try:
-            moved = self._move_aside() if self.status() and self.episodes.exists() else None
+            moved = self._move_aside() if self.status() and self._has_recorded() else None
             self.make()
             self.set_status("running", 0)
-            files.write(self.config, config.as_dict(), "Everything this run depends on; train.py --config repeats it.")
-            for table in config.tasks.files():
+            files.write(self.config, config.as_dict(), self.COMMENT)
+            for table in self._tables(config):
                 shutil.copy(table, self.path)
             (self.path / "versions.json").write_text(json.dumps({**versions(), "command": command}, indent=2) + "\n")
         except OSError as error:
             raise UsageError(f"--run-dir {self.path} cannot be written to ({error.strerror}).") from error
         return moved
+
+    def _is_of(self, config: Recorded) -> bool:
+        return files.read(self.config) == config.as_dict()
+
+    def _has_recorded(self) -> bool:
+        return self.episodes.exists()
+
+    def _tables(self, config: Any) -> list[Path]:
+        """Files that the configuration names, and that go with it."""
+        found: list[Path] = config.tasks.files()
+        return found
 
     def _move_aside(self) -> Path:
         number = 1
@@ -256,6 +285,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0], "system": platform.platform(), "processor": platform.machine()}
     for package in PACKAGES:
         try:

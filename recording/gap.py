@@ -29,13 +29,16 @@ def column(rows: list[dict[str, Any]], name: str) -> "np.ndarray[Any, np.dtype[n
 def finals(directory: RunDirectory) -> dict[str, float]:
     """Mean returns over the later tasks, and the plasticity gap where the fresh arm has finished too; NaN where not."""
     rows = directory.read_tasks()
-    found = {name: _mean(later(column(rows, name))) for name in ("return", "return_end")}
-    fresh = next((other for other in beside(directory) if _is_fresh(other)), None)
     if _is_fresh(directory):
-        return found | {"plasticity_gap": 0.0}
-    if fresh is not None:
-        found["plasticity_gap"] = gap(fresh.read_tasks(), rows)
-    return found
+        return figures(rows) | {"plasticity_gap": 0.0}
+    fresh = next((other for other in beside(directory) if _is_fresh(other)), None)
+    return figures(rows, None if fresh is None else fresh.read_tasks())
+
+
+def figures(rows: list[dict[str, Any]], fresh: list[dict[str, Any]] | None = None) -> dict[str, float]:
+    """Mean returns over the later tasks, and the gap to the fresh agent where its tasks are given."""
+    found = {name: _mean(later(column(rows, name))) for name in ("return", "return_end")}
+    return found if fresh is None else found | {"plasticity_gap": gap(fresh, rows)}
 
 
 def gap(fresh: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:

@@ -1,20 +1,21 @@
-"""One run from its first step, or from its last checkpoint, to its end: training wired up with all that records it."""
+"""A run from its first step, or from its last checkpoint, to its end: training wired up with all that records it.
+
+What is trained here is one member; `recording.population_run` trains those of a population together.
+"""
 
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.finite import FiniteGuard
-from agents.plasticity import Plasticity
 from agents.sb3 import read_networks
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.errors import CheckpointError
@@ -23,54 +24,40 @@ from checkpoints.store import Store
 from configs.building import notes
 from configs.command_line import Config
 from configs.interval import Interval
+from configs.population import Population
 from configs.settings import UsageError
-from envs import Tasks
-from envs.normalize import Normalize
 from metrics import DEFAULT, METRICS
 from recording.checkpointer import MISFITS, Checkpointer, misfit, read_lengths, when_lost
-from recording.console import ProgressBar
+from recording.console import ProgressBar, TaskTable
 from recording.directory import RunDirectory, State, versions
 from recording.failures import FilesWatch, run_errors
 from recording.gap import finals, tell_others
-from recording.measuring import Measurer
-from recording.recorder import Recorder
+from recording.member import Member
+from recording.recorder import TaskRow
 from recording.signals import Interruption
-from recording.tensorboard import Curves
 
 
 class Run:
-    """A run in its directory, which is this process's alone while it is worked on.
+    """One member that is trained, in its directory, which is this process's alone while it is worked on.
 
     Args:
         config: everything it depends on.
         directory: where it is recorded.
         console: what is told to whoever watches.
-        tasks: what changes and when.
-        env: the environments.
-        model: the agent.
-        plasticity: the interventions.
+        members: the agents with what follows them; a plain run has one.
     """
 
     def __init__(
-        self,
-        config: Config,
-        directory: RunDirectory,
-        console: Console,
-        tasks: Tasks,
-        env: VecEnv,
-        model: BaseAlgorithm,
-        plasticity: Plasticity,
+        self, config: Config | Population, directory: RunDirectory, console: Console, members: Sequence[Member]
     ) -> None:
         self.config = config
         self.directory = directory
         self.console = console
-        self.tasks = tasks
-        self.env = env
-        self.model = model
-        self.plasticity = plasticity
+        self.members = list(members)
         self.store = Store(directory.checkpoints)
         self.every = Interval.parse(config.run.checkpoint_every)
-        self.measurer = Measurer(config.metrics, config.run.seed, config.run.measure_samples, directory.probe)
+
+    # Before
 
     def begin(self, command: str) -> None:
         """Take up the unfinished run that is there, or begin anew.
@@ -82,13 +69,20 @@ class Run:
         if self.resume is not None:
             self._say(f"Going on from step {self.resume.step:,}, where the run was last saved.")
         else:
-            if moved := self.directory.create(self.config, command):
+            if moved := self._create(command):
                 self._say(f"An unfinished run was in the way; it is kept in {moved}.")
             self.store.newest()  # there is none, and the store wants that to be known
         for note in self._notes():
             self._note(note)
-        arm = f"{self.config.names['agent']} + {self.config.arm} on {self.config.run.env}"
-        self._say(f"{arm}, {self.directory.path}")
+        self._say(self._title())
+
+    def _create(self, command: str) -> Path | None:
+        return self.directory.create(self.config, command)
+
+    def _title(self) -> str:
+        (member,) = self.members
+        arm = f"{member.config.names['agent']} + {member.config.arm} on {member.config.run.env}"
+        return f"{arm}, {self.directory.path}"
 
     def _find(self) -> Checkpoint | None:
         """The newest whole checkpoint of this very run, its files cut to what they were then."""
@@ -101,9 +95,8 @@ class Run:
                 self._note(sentence)
             if checkpoint is None:
                 return None
-            lengths = {str(name): int(size) for name, size in read_lengths(checkpoint).items()}
             float(checkpoint.about["seconds"])  # which will be needed
-            for sentence in self.directory.rewind(lengths):
+            for sentence in self._rewind(checkpoint):
                 self._note(sentence)
         except (CheckpointError, OSError) as error:
             raise UsageError(f"{str(error).rstrip('.')}; --restart begins the run anew.") from error
@@ -111,63 +104,61 @@ class Run:
             raise misfit(checkpoint, error) from error
         return checkpoint
 
+    def _rewind(self, checkpoint: Checkpoint) -> Iterator[str]:
+        """Cut all files to what they were when they were saved."""
+        lengths = read_lengths(checkpoint, len(self.members))
+        for member, own in zip(self.members, lengths, strict=True):
+            yield from member.directory.rewind(own)
+
     def _notes(self) -> Iterator[str]:
         """What a careful user would want to know before the run."""
+        first = self.members[0]
         if self.resume is None:
-            yield from notes(self.config, self.tasks)
-            yield from self._idle_metrics()
+            yield from notes(first.config, first.tasks)
+            yield from _idle_metrics(first)
         elif changed := _changed(self.resume.about.get("versions", {})):
             yield f"{changed}; from here on the run may not be, bit for bit, what it would have been."
 
-    def _idle_metrics(self) -> Iterator[str]:
-        """Which of the metrics that were singled out have nothing to measure."""
-        idle = self.measurer.idle(self.model)
-        if idle and list(self.measurer.metrics) not in (list(METRICS), list(DEFAULT)):
-            networks = ", ".join(network.name for network in read_networks(self.model))
-            name = type(self.model).__name__
-            yield f"there is nothing for the metrics {', '.join(idle)} in {name}, which has {networks}."
+    # Meanwhile
 
     def learn(self, lock: RunLock) -> int:
         """Train to the end, while holding the directory's lock; returns the exit status."""
-        config, directory, model = self.config, self.directory, self.model
-        directory.set_status("running", self.resume.step if self.resume else 0)
-        output = TensorBoardOutputFormat(str(directory.path))
-        model.set_logger(Logger(str(directory.path), [output]))
-        recorder = self._recorder()
-        bar = ProgressBar(config.run.steps, self.tasks.n_tasks(config.run.steps), recorder, self.console)
-        recorder.on_task = bar.task_finished
+        run, first = self.config.run, self.members[0]
+        for directory in self._directories():
+            directory.set_status("running", self.resume.step if self.resume else 0)
+        for member in self.members:
+            member.start(self.resume is not None, self._warn)
+        bar = self._bar(first.tasks.n_tasks(run.steps))
+        self.show = self._tasks_shown()
+        for number, member in enumerate(self.members):
+            member.recorder.on_task = partial(self._task_finished, number)
         interruption = Interruption(notify=self._say)
-        guard = FiniteGuard(config.run.on_nonfinite, tell=self._warn)
-        watch = FilesWatch(directory.path)
         checkpointer = Checkpointer(
-            guard,
-            recorder,
-            self.plasticity,
-            [bar],
+            self.members,
             self.store,
             lock,
             self.every,
             interruption,
-            {"versions": versions()},
-            watch,
+            self._about,
+            FilesWatch(self.directory.path),
             self._note,
             self.resume,
-            resumed=lambda: bar.resume(directory.read_tasks(), model.num_timesteps),
+            resumed=self._resumed,
+            settle=self._settle,
         )
         failures = run_errors(
-            directory.path,
-            config.run.env,
-            where=lambda: f"step {model.num_timesteps:,} (task {recorder.task})",
+            self.directory.path,
+            run.env,
+            where=lambda: f"{self._who()}step {checkpointer.step:,} (task {first.recorder.task})",
             recovery=lambda: when_lost(checkpointer.saved, self.every),
-            broken_weights=guard.broken_weights,
+            broken_weights=self._broken_weights,
         )
         state: State = "failed"
         try:
             with failures:
                 with interruption:
-                    model.learn(config.run.steps, callback=checkpointer)
-                self._export()
-                recorder.curves.finish(model.num_timesteps, finals(directory))
+                    self._train(bar, checkpointer.at_rollout)
+                self._finish()
             state = "finished"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -175,40 +166,77 @@ class Run:
                 self._export()
         finally:
             bar.close()
-            self.plasticity.close()
-            guard.close()
-            with suppress(OSError):  # where the disk is full, which is being told already
-                recorder.close()
-                output.close()
-                directory.set_status(state, model.num_timesteps, checkpointer.seconds)
+            for member in self.members:
+                member.close(state, checkpointer.seconds)
+            self._close(state, checkpointer)
         if state == "finished":
-            tell_others(directory)
-            shutil.rmtree(directory.checkpoints, ignore_errors=True)
+            self._tell_others()
+            shutil.rmtree(self.directory.checkpoints, ignore_errors=True)
         self._tell_end(state, checkpointer.saved)
         return 0 if state == "finished" else interruption.status or 130
 
-    def _recorder(self) -> Recorder:
-        config = self.config
-        settings = {key: value for key, value in config.as_dict().items() if key != "metrics"}
-        return Recorder(
-            self.directory,
-            self.plasticity,
-            describe=lambda task: str(self.env.env_method("describe_task", task, indices=[0])[0]),
-            curves=Curves({"arm": config.arm, **settings}, config.run.histograms, resumed=self.resume is not None),
-            measurer=self.measurer,
-            measure_every=config.run.measure_every,
-            costly_every=config.run.measure_costly_every,
-        )
+    def _directories(self) -> list[RunDirectory]:
+        """All that say how the run stands."""
+        return [self.directory]
+
+    def _bar(self, tasks: int) -> ProgressBar:
+        """What shows how far the run is, of so many tasks."""
+        recorders = [member.recorder for member in self.members]
+        return ProgressBar(self.config.run.steps, tasks, recorders, self.console)
+
+    def _tasks_shown(self) -> Callable[[int, dict[str, Any]], None]:
+        """What shows finished tasks: given the number of a member and a row of its `tasks.csv`."""
+        table = TaskTable(self.console)
+        return lambda number, row: table.add(row)
+
+    def _task_finished(self, number: int, row: TaskRow) -> None:
+        self.show(number, row.flat())
+
+    def _resumed(self) -> None:
+        """Show what was finished before."""
+        for number, member in enumerate(self.members):
+            for row in member.directory.read_tasks():
+                self.show(number, row)
+
+    def _train(self, bar: ProgressBar, at_rollout: Callable[[], None]) -> None:
+        (member,) = self.members
+        member.model.learn(self.config.run.steps, callback=[member.callbacks, bar, AtRollout(at_rollout)])
+
+    def _about(self) -> dict[str, object]:
+        """What every checkpoint says of itself."""
+        return {"versions": versions()}
+
+    def _settle(self) -> None:
+        """Nothing: a member that is alone has all that it remembers."""
+
+    def _who(self) -> str:
+        """Whose failure it is, as the beginning of a sentence; nothing where there is only one."""
+        return ""
+
+    def _broken_weights(self) -> str | None:
+        return self.members[0].guard.broken_weights()
+
+    # Afterwards
+
+    def _finish(self) -> None:
+        (member,) = self.members
+        self._export()
+        member.recorder.curves.finish(member.model.num_timesteps, finals(member.directory))
 
     def _export(self) -> None:
-        """Leave the agent behind in SB3's own format, for others to load, and what its observations went through."""
-        self.model.save(self.directory.model)
-        if isinstance(self.env, Normalize):
-            self.env.save(self.directory.normalizer)
+        for member in self.members:
+            member.export()
+
+    def _close(self, state: State, checkpointer: Checkpointer) -> None:
+        """What is left to close once the members are."""
+
+    def _tell_others(self) -> None:
+        tell_others(self.directory)
 
     def _tell_end(self, state: State, saved: int | None) -> None:
         path = self.directory.path
-        self._say(f"{path} ({state} after {self.model.num_timesteps:,} steps)", style="bold")
+        steps = self.members[0].model.num_timesteps
+        self._say(f"{path} ({state} after {steps:,} steps)", style="bold")
         if state == "interrupted":
             self._say(when_lost(saved, self.every))
         self._say(f"Look at the curves: {tensorboard_command()} --logdir {shlex.quote(str(path))}")
@@ -221,6 +249,33 @@ class Run:
 
     def _warn(self, sentence: str) -> None:
         self._say(f"Warning: {sentence}")
+
+
+class AtRollout(BaseCallback):
+    """Calls a function at the start of each rollout; the last of the callbacks.
+
+    Args:
+        function: what to call.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self.function = function
+
+    def _on_rollout_start(self) -> None:
+        self.function()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _idle_metrics(member: Member) -> Iterator[str]:
+    """Which of the metrics that were singled out have nothing to measure."""
+    idle = member.measurer.idle(member.model)
+    if idle and list(member.measurer.metrics) not in (list(METRICS), list(DEFAULT)):
+        networks = ", ".join(network.name for network in read_networks(member.model))
+        name = type(member.model).__name__
+        yield f"there is nothing for the metrics {', '.join(idle)} in {name}, which has {networks}."
 
 
 def tensorboard_command() -> str:

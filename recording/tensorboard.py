@@ -13,11 +13,12 @@ SB3's own (`rollout/…`, `train/…`) stand beside them.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from configs.studies import flat
@@ -44,12 +45,16 @@ class Curves:
         settings: the configuration, shown in the HParams tab.
         histograms: whether to write histograms of weights and activations as well.
         resumed: whether there are event files of this run before, which have the layout and the HParams already.
+
+    Attributes:
+        on_points: told of points of several curves, by tag, and their step.
     """
 
     def __init__(self, settings: Mapping[str, Any], histograms: bool = False, resumed: bool = False) -> None:
         self.settings = settings
         self.resumed = resumed
         self.lowest, self.highest = 0.0, 0.0  # of the returns so far
+        self.on_points: Callable[[Mapping[str, float], int], None] = lambda points, step: None
         self.histograms = histograms
 
     def start(self, logger: Logger, measurer: Measurer) -> None:
@@ -91,6 +96,7 @@ class Curves:
 
     def measurement(self, measurement: Measurement) -> None:
         """One point of every curve that was measured."""
+        points = {}
         for key, value in measurement.values.items():
             network, name = key.split("/", 1)
             family = self.family.get(name.partition("/")[0], "metrics")
@@ -98,29 +104,25 @@ class Curves:
                 family = "switch"
             elif measurement.batch == "probe":
                 family = "probe"
-            self._point(f"{family}/{network}/{name}", value, measurement.step)
+            points[f"{family}/{network}/{name}"] = value
+        self._draw(points, measurement.step)
 
     def penalties(self, step: int, penalties: Mapping[str, float]) -> None:
         """One point of each regulariser's curve."""
-        for name, value in penalties.items():
-            self._point(f"penalty/{name}", value, step)
+        self._draw({f"penalty/{name}": value for name, value in penalties.items()}, step)
 
     def progress(self, step: int, task: int, recent_return: float, resets: Counter[str]) -> None:
         """One point of the curves about tasks while they go on."""
-        self._point("task/index", task, step)
-        self._shaded(task, recent_return, step)
-        for what in resets or ("units",):
-            self._point(f"events/reset_{what}", resets[what], step)
+        events = {f"events/reset_{what}": float(resets[what]) for what in resets or ("units",)}
+        self._draw({"task/index": task} | self._shaded(task, recent_return) | events, step)
 
-    def _shaded(self, task: int, value: float, step: int) -> None:
+    def _shaded(self, task: int, value: float) -> dict[str, float]:
         """The return so far, and a band behind it in every other task, so that switches are seen on the curve."""
         if math.isnan(value):
-            return
+            return {}
         self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
-        odd = task % 2 == 1
-        self._point("task/return_now", value, step)
-        self._point("shade/low", self.lowest if odd else value, step)
-        self._point("shade/high", self.highest if odd else value, step)
+        low, high = (self.lowest, self.highest) if task % 2 else (value, value)
+        return {"task/return_now": value, "shade/low": low, "shade/high": high}
 
     def distributions(self, step: int) -> None:
         """Histograms of every layer's weights and of its units' activations."""
@@ -131,20 +133,28 @@ class Curves:
 
     def task(self, step: int, task: int, mean_return: float, end_return: float) -> None:
         """One finished task."""
-        self._point("task/return", mean_return, step)
-        self._point("task/return_end", end_return, step)
+        self._draw({"task/return": mean_return, "task/return_end": end_return}, step)
         self.writer.add_text("events/switch", f"task {task} ended", step)
         self.writer.flush()
 
     def finish(self, step: int, finals: Mapping[str, float]) -> None:
         """The run in numbers, for the HParams tab."""
-        for name, value in finals.items():
-            self._point(f"final/{name}", value, step)
+        self._draw({f"final/{name}": value for name, value in finals.items()}, step)
         self.writer.flush()
 
-    def _point(self, tag: str, value: float, step: int) -> None:
-        if value == value:  # a NaN would leave a hole in the plot and a warning in its legend
-            self.writer.add_scalar(tag, value, step)
+    def _draw(self, points: Mapping[str, float], step: int) -> None:
+        # A NaN would leave a hole in the plot and a warning in its legend.
+        known = {tag: value for tag, value in points.items() if not math.isnan(value)}
+        draw(self.writer, known, step)
+        self.on_points(known, step)
+
+
+def draw(writer: SummaryWriter, points: Mapping[str, float], step: int) -> None:
+    """One point of several curves, by tag; an event for each of them would take many times as long."""
+    if points:
+        values = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in points.items()]
+        assert writer.file_writer is not None
+        writer.file_writer.add_summary(Summary(value=values), step)
 
 
 def layout(metrics: Sequence[Metric]) -> dict[str, dict[str, list[Any]]]:

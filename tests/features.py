@@ -50,7 +50,7 @@ class Watched:
 
     def inputs(self, name: str) -> tuple[Any, ...]:
         """What a network was run on."""
-        return self.watcher.inputs[self.networks[name]]
+        return self.watcher.inputs(self.networks[name]) or ()
 
 
 def moment() -> Moment:

@@ -10,6 +10,7 @@ import yaml
 from configs import files
 from configs.command_line import parse
 from configs.help import print_help
+from configs.population import read
 from recording.directory import default_path
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,7 @@ def test_commands_parse(
         print_help([word for word in arguments if word != "--help"])
         assert capsys.readouterr().out
     else:
-        parse(arguments)
+        read(arguments)
 
 
 def test_the_run_that_the_commands_name_is_the_one_of_the_first_command() -> None:

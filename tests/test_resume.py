@@ -28,12 +28,12 @@ DQN = f"--agent dqn --schedule permuted --schedule.period 60 --agent.target-upda
 ROBOT = """--agent.n-steps 64 --agent.n-envs 2 --agent.batch-size 64 --agent.n-epochs 1 --network.hidden 8
     --metrics none --steps 512"""
 
-MANY_RESETS = """--reset redo,cbp,swr,interpolate,hare_tortoise --reset.redo.tau 0.9 --reset.redo.every 2
+MANY_RESETS = """--reset redo+cbp+swr+interpolate+hare_tortoise --reset.redo.tau 0.9 --reset.redo.every 2
     --reset.cbp.replacement-rate 0.1 --reset.cbp.maturity 2 --reset.swr.every 2 --reset.interpolate.every 3
     --reset.interpolate.fraction 0.5
     --reset.hare-tortoise.every 2 --reset.hare-tortoise.unit rollouts"""
-MANY_PENALTIES = "--regularizer spectral,l2_init,infer,churn,wasserstein,feature_norm,weight_clipping"
-OTHER_RESETS = """--network.activation relu --reset snr,cpr,regrama,dash,soft_reset --reset.snr.max-age 2
+MANY_PENALTIES = "--regularizer spectral+l2_init+infer+churn+wasserstein+feature_norm+weight_clipping"
+OTHER_RESETS = """--network.activation relu --reset snr+cpr+regrama+dash+soft_reset --reset.snr.max-age 2
     --reset.snr.adapt-every 3 --reset.snr.firing 0.5 --reset.cpr.every 2 --reset.regrama.every 2
     --reset.dash.when periodic --reset.dash.every 3"""
 INJECTION = "--reset plasticity_injection --reset.every 1 --reset.unit rollouts"

@@ -66,7 +66,7 @@ class Observed:
             setattr(item, name, self.wrapped(getattr(item, name)))
         self.plasticity = Plasticity(item)
         # Terms keep their graphs here, so that one can ask which parameters they lead to.
-        self.plasticity._watcher.leaves = lambda: contextlib.nullcontext({})  # type: ignore[method-assign,assignment]
+        self.plasticity.watcher.leaves = lambda: contextlib.nullcontext({})  # type: ignore[method-assign,assignment]
         self.model = make(kind)
         self.model.learn(STEPS.get(kind, 128), callback=self.plasticity)
 

@@ -102,7 +102,7 @@ def test_every_agent_learns_something(agent: str, capsys: Captured) -> None:
 
 
 def test_the_written_configuration_repeats_the_run() -> None:
-    words = [*TINY, "--reset", "redo,shrink_perturb", "--reset.redo.every", "8", "--reset.tau", "0.5", "--quiet"]
+    words = [*TINY, "--reset", "redo+shrink_perturb", "--reset.redo.every", "8", "--reset.tau", "0.5", "--quiet"]
     assert train.main([*words, "--run-dir", "first"]) == 0
     assert train.main(["--config", "first/config.yaml", "--quiet", "--run-dir", "second"]) == 0
     for name in ("tasks.csv", "config.yaml", "events.jsonl"):

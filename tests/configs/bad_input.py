@@ -12,8 +12,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from hypothesis import strategies as st
 
 from configs import files
-from configs.command_line import CHOICES, KINDS, Run
+from configs.command_line import Run
 from configs.flags import leaves
+from configs.names import CHOICES
+from configs.plans import KINDS
+from configs.population import Members
 from configs.settings import BOUNDS
 from envs.changes import CHANGES
 from envs.normalize import Normalization
@@ -167,6 +170,7 @@ def cases(draw: st.DrawFn, most_settings: int = 4, spoil: bool = True) -> Case:
             _put(tree, name.replace("-", "_").split("."), draw(in_yaml(hint, wrong)))
         else:
             words += [f"--{name}", *draw(st.lists(values(hint, wrong), min_size=1, max_size=1 + wrong))]
+    words += draw(many_runs(wrong)) if not draw(st.integers(0, 7)) else []
     if wrong and not draw(st.integers(0, 2)):
         spoiled = draw(st.sampled_from([tree, block]))
         path = [*draw(st.sampled_from([[], ["agent"], ["reset"], ["normalize"], ["changes"], ["parts", "one"]]))]
@@ -177,6 +181,21 @@ def cases(draw: st.DrawFn, most_settings: int = 4, spoil: bool = True) -> Case:
     if wrong and not draw(st.integers(0, 4)):
         words += draw(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=5).map("--{}".format), max_size=3))
     return Case(words, {"b.yaml": _yaml(tree), "s.yaml": _yaml(block)})
+
+
+@st.composite
+def many_runs(draw: st.DrawFn, wrong: bool) -> list[str]:
+    """Flags that make a population of a run: arms, of one method or several, and seeds."""
+    words = []
+    for group in ("reset", "regularizer"):
+        methods = st.sampled_from(["none", "fresh", *CHOICES[group]] if wrong else list(CHOICES[group]))
+        arms = st.lists(methods, min_size=1, max_size=2, unique=not wrong).map("+".join)
+        words += [f"--{group}", ",".join(draw(st.lists(arms, min_size=1, max_size=3, unique=not wrong)))]
+    for name, hint in _settings(Members):
+        few = st.sampled_from(["1", "2", "3,5"])  # a configuration for each takes its time
+        words.append(f"--{name}={draw(few if name == 'seeds' else values(hint, wrong))}")
+    words += [f"--seeds={draw(st.sampled_from(HOSTILE))}"] if wrong else []
+    return draw(st.permutations(words)) if wrong else words
 
 
 def _put(tree: dict[str, Any], path: list[str], value: str) -> None:

@@ -15,6 +15,7 @@ from configs.building import build, check_memory, notes
 from envs import Tasks, make_vec_env
 from envs.schedules import Constant
 from recording.directory import default_path
+from recording.members import default_population_path
 from tests.configs.bad_input import Case, cases
 
 CASES = int(os.environ.get("CASES", "2000"))
@@ -49,7 +50,13 @@ def nothing_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         list(notes(config, config.tasks))
         return 0
 
+    def stop_all(population: Any, console: Any, command: str) -> int:
+        default_population_path(population).is_dir()
+        yaml.safe_dump(population.as_dict())
+        return train.train(population.members[-1], console, command)
+
     monkeypatch.setattr(train, "train", stop)
+    monkeypatch.setattr(train, "train_population", stop_all)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -74,7 +74,7 @@ def test_the_fresh_arm_is_the_one_that_starts_everything_anew_at_switches_and_no
         "--optimizer unit_adam", "--network.activation crelu", "--normalize moving",
     ):  # fmt: skip
         assert parse(["--reset", "full", *more.split()]).arm != "fresh"
-    assert parse(["--reset", "full,redo"]).arm == "full+redo"
+    assert parse(["--reset", "full+redo"]).arm == "full+redo"
     assert set(arms.STOCK_ACTIVATIONS) == {"agent", *STOCK}
 
 
@@ -115,7 +115,7 @@ def test_another_name_leaves_the_files_block_of_the_first(write: Any) -> None:
     assert parse(["--config", name, "--reset", "none"]).resets == {}
 
 
-@pytest.mark.parametrize("given_as", ["redo,shrink_perturb", "redo shrink_perturb", "redo, shrink-perturb"])
+@pytest.mark.parametrize("given_as", ["redo+shrink_perturb", "redo+shrink-perturb", "redo+shrink_perturb,"])
 def test_several_resets(given_as: str) -> None:
     config = parse(["--reset", *given_as.split(), "--reset.tau", "0.3", "--reset.shrink-perturb.when", "periodic"])
     assert config.arm == "redo+shrink_perturb"
@@ -162,13 +162,16 @@ def test_a_label_that_could_be_no_flag_is_refused(write: Any, label: str) -> Non
         ("--agent ppo,sac", ["--agent takes one name, not 2"]),
         ("--reset", ["--reset takes a name"]),
         ("--reset ,", ["--reset takes a name"]),
-        ("--reset none,redo", ["--reset", "none stands alone"]),
-        ("--reset redo,redo", ["--reset names redo twice"]),
-        ("--reset reod", ["no reset 'reod'", "none, redo", "did you mean 'redo'"]),
+        ("--reset none+redo", ["--reset", "none stands alone"]),
+        ("--reset fresh+redo", ["--reset", "fresh stands alone"]),
+        ("--reset fresh --reset.tau 1", ["--reset.tau", "fresh arm has no settings", "--reset full"]),
+        ("--reset redo,cbp", ["--reset takes one arm here, not 2: redo, cbp"]),
+        ("--reset redo+redo", ["--reset names redo twice"]),
+        ("--reset reod", ["no reset 'reod'", "none, fresh, redo", "did you mean 'redo'"]),
         ("--reset.tau 0.3", ["--reset.tau", "no reset is chosen"]),
         ("--reset redo --reset.tua 3", ["--reset.redo.tua", "'--reset.redo.tau'"]),
         ("--reset redo --reset.tau 3", ["--reset.redo.tau", "below 1", "not 3"]),
-        ("--reset redo,shrink_perturb --reset.when switch", ["--reset.redo.when or --reset.shrink-perturb.when"]),
+        ("--reset redo+shrink_perturb --reset.when switch", ["--reset.redo.when or --reset.shrink-perturb.when"]),
         ("--regularizer redo", ["no regularizer 'redo'", "spectral"]),
         ("--optimizer unitadam", ["no optimizer 'unitadam'", "agent, adam, equal_betas", "did you mean 'unit_adam'"]),
         ("--optimizer adam,trac", ["--optimizer takes one name, not 2"]),
@@ -296,7 +299,11 @@ def test_the_resolved_configuration_is_read_as_the_same(
     tmp_path_factory: pytest.TempPathFactory, line: dict[str, Any]
 ) -> None:
     """Any valid settings -> as_dict -> YAML -> parse gives equal settings, in the same order."""
-    words = [f"{flag}={','.join(map(str, v)) if isinstance(v, list) else v}" for flag, v in line.items()]
+    joined = {
+        flag: ("+" if flag == "--reset" else ",").join(map(str, v)) if isinstance(v, list) else v
+        for flag, v in line.items()
+    }
+    words = [f"{flag}={v}" for flag, v in joined.items()]
     config = parse(words)
     path = tmp_path_factory.getbasetemp() / "resolved.yaml"
     files.write(path, config.as_dict(), "Resolved.")

@@ -10,9 +10,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
-import train
 from agents.hooks import OptimizerHooks
 from agents.sb3 import read_networks
+from configs.building import build
 from configs.command_line import Config, parse
 from recording.directory import RunDirectory
 from recording.measuring import STEP_EVERY, Measurer
@@ -78,10 +78,10 @@ class Recorded:
 
 
 def record(line: str, path: Path) -> Recorded:
-    """Run a command line as `train.train` does, with a witness beside."""
+    """Run a command line as `recording.training` does, with a witness beside."""
     config = parse(line.split())
     torch.set_num_threads(1)
-    _, env, model, plasticity = train.build(config)
+    _, env, model, plasticity = build(config)
     directory = RunDirectory(path)
     directory.create(config)
     curves = TensorBoardOutputFormat(str(path))

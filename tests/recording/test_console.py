@@ -10,7 +10,7 @@ from rich.console import Console
 from agents.plasticity import Plasticity
 from envs.verify import Effect
 from metrics.tasks import TaskReturns
-from recording.console import ProgressBar, make_console, number, print_effects, print_tasks, share
+from recording.console import ProgressBar, TaskTable, make_console, number, print_effects, print_tasks, share
 from recording.directory import RunDirectory
 from recording.measuring import Measurer
 from recording.recorder import Recorder, TaskRow, reset_text
@@ -92,14 +92,14 @@ def test_the_table_grows_above_a_live_bar_on_a_terminal_and_alone_elsewhere(
     directory = RunDirectory(tmp_path_factory.mktemp("run"))
     recorder = Recorder(directory, Plasticity(), lambda task: "", Curves({}), Measurer({}, 0))
     console, text = screen(80, terminal)
-    bar = ProgressBar(1000, 4, recorder, console)
+    bar, table = ProgressBar(1000, 4, [recorder], console), TaskTable(console)
     bar._on_training_start()
     bar.num_timesteps, recorder.task = 500, 2
     recorder.returns.add(21.0)
     bar._on_step()
-    bar.task_finished(TaskRow(2, 0, 500, "gravity x0.5", TaskReturns([1.5]), {}, Counter(units=2)))
+    table.add(TaskRow(2, 0, 500, "gravity x0.5", TaskReturns([1.5]), {}, Counter(units=2)).flat())
     assert text.getvalue().count("what changed") == 1
-    bar.task_finished(TaskRow(3, 500, 1000, "gravity x2", TaskReturns([2.5]), {}, Counter(units=1)))
+    table.add(TaskRow(3, 500, 1000, "gravity x2", TaskReturns([2.5]), {}, Counter(units=1)).flat())
     bar.close()
     shown = text.getvalue()
     assert shown.count("what changed") == 1, "the table grows"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-import train
 from agents.layers import Network
+from configs.building import build
 from configs.command_line import parse
 from metrics import METRICS
 from metrics.base import Measured, Metric, StepView, View
@@ -81,7 +81,7 @@ def test_with_all_metrics_the_weights_are_bit_for_bit_those_without_any(
 ) -> None:
     measured = all_of_ppo if kind == "ppo" else record(f"{LINES[kind]} {ALL}", tmp_path / "run")
     config = parse([*LINES[kind].split(), "--metrics", "none"])
-    _, env, model, plasticity = train.build(config)
+    _, env, model, plasticity = build(config)
     model.learn(config.run.steps, callback=[plasticity])
     env.close()
     assert torch.equal(weights(model), weights(measured.model))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
+from configs.building import build
 from configs.command_line import parse
 from recording.measuring import STEP_EVERY
 from tests.models import weights
@@ -93,7 +93,7 @@ def test_recording_leaves_the_run_bit_for_bit_as_it_would_have_been(
 ) -> None:
     with_recorder: Recorded = request.getfixturevalue(kind)
     config = parse(line.split())
-    _, env, model, plasticity = train.build(config)
+    _, env, model, plasticity = build(config)
     model.learn(config.run.steps, callback=[plasticity])
     env.close()
     assert torch.equal(weights(model), weights(with_recorder.model))
