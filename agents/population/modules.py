@@ -121,7 +121,7 @@ class EachSample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """From `[members, samples, ...]` to `[members, samples, ...]`."""
         found: Tensor = self.plain(x.flatten(0, 1))
-        return found.unflatten(0, x.shape[:2])
+        return found.view(*x.shape[:2], *found.shape[1:])
 
 
 class Chain(nn.Module):

@@ -12,13 +12,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor, nn
 
 from agents.population.actions import Gaussian, actions_of
 from agents.population.modules import CannotStackError, Chain, StackedLinear, Stacker, is_watched
+from agents.population.observations import preprocess
 from agents.population.perceptron import Perceptrons, hidden_layers
 from agents.population.rows import Rows, release_statistics
 from agents.population.stepping import Stepper
@@ -112,16 +112,6 @@ class OnPolicyStack:
 
     # What the networks give
 
-    def _seen(self, observations: Any) -> Tensor:
-        """Observations `[members, samples, ...]` as the networks take them."""
-        policy = self.first.policy
-        tensor = torch.as_tensor(observations, device=self.first.device)
-        if isinstance(policy.observation_space, spaces.Box) and tensor.dtype == torch.float32 and tensor.dim() == 3:
-            return tensor
-        found = preprocess_obs(tensor.flatten(0, 1), policy.observation_space, policy.normalize_images)
-        assert isinstance(found, Tensor)
-        return found.view(*tensor.shape[:2], *found.shape[1:])
-
     def _latents(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """What the heads of actor and critic read."""
         if self.bodies and self.bodies_act:
@@ -132,7 +122,7 @@ class OnPolicyStack:
     @torch.inference_mode()
     def act(self, observations: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Actions `[members, samples, dimensions]`, values and log-probabilities `[members, samples]`."""
-        for_actor, for_critic = self._latents(self._seen(observations))
+        for_actor, for_critic = self._latents(preprocess(observations, self.first.policy))
         outputs, values = self.action_head(for_actor), self.value_head(for_critic)
         actions, log_probs = self.actions.sample(outputs, self.log_std, self.streams)
         return actions, values.squeeze(-1), log_probs
@@ -164,7 +154,7 @@ class OnPolicyStack:
             buffers["actions"][:, step] = actions
             actions = actions.reshape(shape)
             clipped = np.clip(actions, first.action_space.low, first.action_space.high) if box else actions
-            stepped = self.steps(list(clipped))
+            stepped: list[Any] = self.steps(list(clipped))
             shown = zip(actions, clipped, values.unsqueeze(-1).unbind(), log_probs.unbind(), strict=True)
             for number, (new_obs, rewards, dones, infos) in enumerate(stepped):
                 model, scope = models[number], scopes[number]
@@ -179,7 +169,7 @@ class OnPolicyStack:
                 observed[number] = new_obs.reshape(observed.shape[1:])
                 ended[number] = dones
             if ended.any():
-                for number in np.flatnonzero(ended.any(axis=1)):
+                for number in np.flatnonzero(ended.any(axis=1)).tolist():
                     self._bootstrap(models[number], *stepped[number][1:])
             buffers["rewards"][:, step] = [rewards for _, rewards, _, _ in stepped]
             starts, ended = ended, starts
@@ -228,7 +218,7 @@ class OnPolicyStack:
     ) -> None:
         """GAE of all members at once, in the order of operations of SB3's buffer."""
         gamma, gae_lambda = self.first.gamma, self.first.gae_lambda
-        following = self.value_head(self.critic(self._seen(observed))).squeeze(-1).cpu().numpy()
+        following = self.value_head(self.critic(preprocess(observed, self.first.policy))).squeeze(-1).cpu().numpy()
         goes_on = 1.0 - starts.astype(np.float32)
         # Steps first: each is then one stretch of memory.
         rewards, values, begun = (
@@ -284,7 +274,7 @@ class OnPolicyStack:
 
     def _minibatch(self, batch: dict[str, Tensor], clip: float, clip_vf: float | None) -> Logged:
         """One gradient step of every member."""
-        seen = self._seen(batch["observations"])
+        seen = preprocess(batch["observations"], self.first.policy)
         if bodies := self._fast_bodies:
             with torch.no_grad():
                 latents = bodies.forward(seen.flatten(2), keep=True)

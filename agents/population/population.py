@@ -109,7 +109,9 @@ class Population:
         scopes: list[dict[str, Any]] = []
         for model, own, callback in zip(self.models, self.streams, callbacks or [None] * len(self.models), strict=True):
             with own.active():
-                total_timesteps, listener = model._setup_learn(total_timesteps, callback, True, type(model).__name__, False)
+                total_timesteps, listener = model._setup_learn(
+                    total_timesteps, callback, True, type(model).__name__, False
+                )
             begun.append(listener)
             scopes.append({"self": model, "callback": listener, "total_timesteps": total_timesteps, "env": model.env})
         for listener, scope in zip(begun, scopes, strict=True):
@@ -204,6 +206,8 @@ def stackable(models: Sequence[BaseAlgorithm]) -> str | None:
             return "members differ in the shapes of their networks."
         if str(model.policy) != str(first.policy):
             return "members differ in the modules of their networks."
+        if (model.get_vec_normalize_env() is None) != (first.get_vec_normalize_env() is None):
+            return "members differ in whether what they observe is normalised."
         if any(_ranges(model, left) != _ranges(first, left) for left in (1.0, 0.5, 0.0)):
             return "members differ in clip_range or clip_range_vf."
     if getattr(first, "target_kl", None) is not None:

@@ -40,6 +40,8 @@ class Rows:
         self.flat = torch.zeros(len(self.members), width, dtype=first[0].dtype, device=first[0].device)
         self.stacked = self.views(self.flat)
         self._rows = [[stack[number] for stack in self.stacked] for number in range(len(self.members))]
+        self._tensors = [tensor for tensors in self.members for tensor in tensors]
+        self._places = [row.data_ptr() for rows in self._rows for row in rows]
         self.adopt()
         parameters = (nn.Parameter(stack) for stack in self.stacked)
         self.parameters = dict(zip(first, parameters, strict=True))
@@ -63,6 +65,8 @@ class Rows:
     @torch.no_grad()
     def adopt(self) -> None:
         """Make every parameter that is no row yet, or no longer, the row that it should be; its numbers stay."""
+        if [tensor.data_ptr() for tensor in self._tensors] == self._places:
+            return
         for tensors, rows in zip(self.members, self._rows, strict=True):
             for tensor, row in zip(tensors, rows, strict=True):
                 if tensor.data_ptr() != row.data_ptr():

@@ -359,8 +359,9 @@ def test_a_second_call_goes_on_from_weights_and_memory() -> None:
     assert [float(state["step"]) for state in member.critic.optimizer.state.values()] == [2 * step for step in steps]
 
 
-def test_a_memory_that_was_filled_before_is_kept() -> None:
-    """As a run that is taken up fills it, in the place of the first rollout's start."""
+@pytest.mark.parametrize("when", [0, 25])
+def test_a_memory_from_elsewhere_is_kept_and_shared(when: int) -> None:
+    """As a run that is taken up fills it, in the place of the first rollout's start, or somebody else later."""
     filled = make("Pendulum-v1", 5)
     filled.learn(25)
     memory = filled.replay_buffer
@@ -369,15 +370,16 @@ def test_a_memory_that_was_filled_before_is_kept() -> None:
 
     def fill() -> None:
         member = population.models[1]
-        if member.num_timesteps == 0:
+        if member.num_timesteps == when:
             member.replay_buffer = memory
 
     population.learn(30, at_rollout=fill)
-    member = population.models[1]
-    assert member.replay_buffer is memory
-    assert memory.pos == 55
-    assert population.models[0].replay_buffer.pos == 30
-    assert np.abs(memory.observations[:55]).sum(axis=(1, 2)).all()
+    first, second = (model.replay_buffer for model in population.models)
+    assert second is memory
+    assert (first.pos, second.pos) == (30, 55 - when)
+    assert np.abs(second.observations[: second.pos]).sum(axis=(1, 2)).all()
+    for name in ARRAYS:
+        assert getattr(first, name).base is getattr(second, name).base
 
 
 def test_a_callback_can_end_learning() -> None:
