@@ -91,7 +91,8 @@ def tags_of(curves: Curves) -> list[str]:
 def layout(tags: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
     """A custom-scalars page: each mean with its range, first returns, then these measures of networks."""
     titles = RETURNS | {tag: tag.partition("/")[2].replace("/", ": ") for tag in tags}
-    return {PAGE: {title: ["Margin", [tag, f"range/{tag}/low", f"range/{tag}/high"]] for tag, title in titles.items()}}
+    backwards = reversed(titles.items())  # TensorBoard shows such plots from the last to the first
+    return {PAGE: {title: ["Margin", [tag, f"range/{tag}/low", f"range/{tag}/high"]] for tag, title in backwards}}
 
 
 def merge(folder: Path, members: Sequence[Path]) -> None:

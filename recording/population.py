@@ -50,13 +50,17 @@ def train_in_processes(population: Population, directory: PopulationDirectory, c
             raise
         finally:
             lock.check()
-            directory.set_status(state, min(share.steps for share in shares) // len(shares[0].population.members))
+            steps = min(share.steps // len(share.population.members) for share in shares)
+            seconds = max(float(share.directory.status().get("seconds", 0.0)) for share in shares)
+            directory.set_status(state, steps, seconds)
         if state == "finished":
             for share in shares:
                 shutil.rmtree(share.directory.path, ignore_errors=True)
             directory.lock.unlink()
     table.print_summary()
     console.print(f"{directory.path} ({state})", style="bold", highlight=False, soft_wrap=True)
+    if state != "finished":
+        console.print("The same command goes on from what each process has saved.")
     console.print(
         f"Look at the curves: {tensorboard_command()} --logdir {shlex.quote(str(directory.path))}",
         soft_wrap=True,

@@ -69,11 +69,13 @@ def train_stacked(
     try:
         with processes_that_ignore_interrupts(population.run):
             for config, name, own in zip(population.members, population.names, directory.of(population), strict=True):
-                built = build(config, members=len(population.members))
+                built = build(config, members=len(population.members) if members else 1)
                 streams.append(stacked.Streams.capture(built[2].device))
                 members.append(Member(config, own, built, name, streams[-1].active))
-        if reason := stacked.stackable([member.model for member in members]):
-            raise CannotStackError(reason)
+                # At the first already, before many are made for nothing, and once all are there.
+                is_time = len(members) in (1, len(population.members))
+                if is_time and (reason := stacked.stackable([member.model for member in members])):
+                    raise CannotStackError(reason)
         trainer = stacked.Population([member.model for member in members], streams)
     except BaseException:
         for member in members:

@@ -141,18 +141,23 @@ def test_reports_find_the_members(whole: Path) -> None:
     assert study.left_out == []
 
 
-@pytest.mark.parametrize("saves", [1, 4])
-def test_a_population_that_was_stopped_goes_on_bit_for_bit(whole: Path, saves: int, capsys: Captured) -> None:
-    words = [*BASE.split(), *ARMS.split(), "--checkpoint-every", "64"]
+@pytest.mark.parametrize("how", ["at once", "long after"])
+def test_a_population_that_was_stopped_goes_on_bit_for_bit(whole: Path, how: str, capsys: Captured) -> None:
+    """Stopped right when it is saved for the first time, or when much has been recorded since it was saved."""
+    words = [*BASE.split(), *ARMS.split(), "--checkpoint-every", "160"]
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, saves)
-        with pytest.raises(StoppedError):
-            train.main(words)
+        if how == "at once":
+            stop_after(patch, 1)
+            with pytest.raises(StoppedError):
+                train.main(words)
+        else:
+            patch.setattr(CartPoleEnv, "step", failing(0, 150))
+            assert train.main(words) == 1
     assert state("p") == state("p/redo-s1") == "failed"
     capsys.readouterr()
     assert train.main(words) == 0
     shown = capsys.readouterr().out
-    assert f"Going on from step {(saves - 1) * 64}" in shown
+    assert f"Going on from step {0 if how == 'at once' else 192}" in shown
     assert shown.count("± ") >= 3 * 3, "tasks that were finished before are shown again"
     for name in NAMES:
         assert differences(whole / name, Path("p", name)) == []

@@ -5,7 +5,8 @@ A `Group` has, for each intervention of its members, one on stacks of their netw
 rare reset, say) the members' own fire one after another, on what they remember in common with the stacks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ class Group:
         self.events = 0
         self.counts_move = any(getattr(stack, "moments", None) == "zero_and_step" for stack in self.stacks)
         self._penalties: dict[tuple[int, str], Tensor] = {}
+        self._spared: set[int] = set()
         self._numbers = {id(stack): number for number, stack in enumerate(self.stacks)}
         self.watcher = Watcher()
         self.watcher.follow(passage, seat)
@@ -86,6 +88,30 @@ class Group:
                 plasticity.note_penalty(plasticity.interventions[number], network, value)
         self._penalties.clear()
 
+    @contextmanager
+    def spared(self, numbers: Sequence[int], stepper: Stepper) -> Iterator[None]:
+        """Let the stacks act, and put back what they have done to some of the members: rare, and so simple."""
+        if not numbers:
+            yield
+            return
+        adam = stepper.adam
+        assert adam is not None
+        self.scatter()
+        rows = [(tensor, tensor[numbers]) for tensor in (adam.flat, adam.mean, adam.square, adam.steps)]
+        items = [item for number in numbers for item in self.members[number].interventions]
+        generators = [own for number in numbers for own in self.members[number].generators.values()]
+        states, positions = [item.state_dict() for item in items], [own.get_state() for own in generators]
+        self._spared = set(numbers)
+        yield
+        self._spared = set()
+        self.scatter()
+        for tensor, values in rows:
+            tensor[numbers] = values
+        for item, state in zip(items, states, strict=True):
+            item.load_state_dict(state)
+        for own, position in zip(generators, positions, strict=True):
+            own.set_state(position)
+
     def _note(self, stack: Intervention, network: str, values: Tensor) -> None:
         self._penalties[self._numbers[id(stack)], network] = values
 
@@ -93,7 +119,8 @@ class Group:
         for event in events:
             assert isinstance(event.member, int)
             self.events += 1
-            self.members[event.member].report(stack.members[event.member], [event])
+            if event.member not in self._spared:
+                self.members[event.member].report(stack.members[event.member], [event])
 
 
 class Lead:
@@ -171,18 +198,9 @@ class Lead:
 
     def after_own_steps(self) -> None:
         """Called where each member's own optimiser was asked to step, which some may not have done."""
-        taken = [follower for follower in self.followers if follower.steps > self.firing.steps]
-        if len(taken) == len(self.followers):
+        left_out = [number for number, own in enumerate(self.followers) if own.steps == self.firing.steps]
+        with self.group.spared(left_out, self.stepper):
             self.after_step()
-            return
-        self.group.scatter()
-        for number, follower in enumerate(self.followers):
-            if follower in taken:
-                follower.led, follower.steps = False, self.firing.steps
-                with self.stepper.own_gradients(number):
-                    follower.after_step(follower.optimizer)
-        for leaf in self.leaves:
-            leaf.grad = None
 
     def _show_gradients(self) -> None:
         for leaf, place in zip(self.leaves, self.places, strict=True):

@@ -126,6 +126,7 @@ class Stepper:
                 with self.own_gradients(number):
                     self.optimizers[number].step()
             self._after_own_steps()
+            self.gradient.zero_()  # between parameters, too, where nothing else is written
             return
         if lead:
             lead.before_step()

@@ -267,7 +267,7 @@ def test_of_two_runs_of_one_arm_and_seed_the_further_counts(tmp_path: Path) -> N
 def test_the_synthetic_configuration_is_like_a_real_one(tmp_path: Path) -> None:
     from configs.command_line import parse
 
-    real = parse(["--reset", "redo,full"]).as_dict()
+    real = parse(["--reset", "redo+full"]).as_dict()
     made = yaml.safe_load((write_run(tmp_path / "run", "redo") / "config.yaml").read_text())
     assert set(made) - {"benchmark"} <= set(real)
     assert made["reset"]["redo"] == real["reset"]["redo"]
