@@ -200,15 +200,15 @@ def failing(number: int, step: int) -> Callable[[CartPoleEnv, Any], Any]:
     return fail
 
 
-def test_an_environment_that_raises_is_named_with_its_member(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr(CartPoleEnv, "step", failing(2, 50))
-    assert train.main([*SEEDS.split(), "--checkpoint-every", "64"]) == 1
+def test_an_environment_that_raises_is_named_with_its_member(capsys: Captured) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CartPoleEnv, "step", failing(2, 50))
+        assert train.main([*SEEDS.split(), "--checkpoint-every", "64"]) == 1
     shown = capsys.readouterr().err
     assert "CartPole-v1 raised ValueError at member none-s1, step" in shown
     assert "the same command goes on from there" in shown
     assert shown.count("\n") == 1
     assert state("p") == state("p/none-s0") == "failed"
-    monkeypatch.undo()
     assert train.main([word for word in SEEDS.split() if word != "--no-preflight"]) == 0
     assert state("p") == state("p/none-s0") == "finished"
 
