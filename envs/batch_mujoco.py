@@ -111,7 +111,7 @@ class BatchMujoco(InTurn):
         return given
 
     def take(self, stepped: Stepped) -> None:
-        """Have `step_wait` return a step that the fleet has taken."""
+        """Have `step_wait` return these rows' part of a step that the fleet has taken."""
         observations, rewards, dones, infos, resets = stepped
         for row in resets:
             if row in self.rows:
@@ -131,9 +131,8 @@ class BatchMujoco(InTurn):
             if len(self.fleet.envs) > self.num_envs:
                 self.move(Fleet(self.envs, self._nthread), 0)
             self.take(self.fleet.step(self.given()))
-        taken, self._taken = self._taken, None
-        assert taken is not None
-        return taken
+        assert self._taken is not None
+        return self._taken
 
     def reset(self) -> VecEnvObs:
         """Reset all rows."""

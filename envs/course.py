@@ -1,6 +1,6 @@
 """One environment's way through the tasks: its clock, what has been applied to it, and what its `info` says of that.
 
-`NonStationary` walks it around a Gymnasium environment, `BatchMujoco` those of all its rows at once. Whoever steps the
+`NonStationary` walks it around a Gymnasium environment, a `Fleet` those of all its rows at once. Whoever steps the
 physics calls, in this order: `begin` before the environment's reset and `report_reset` after it; then for every step
 `action` before and `finish` after the environment's own step; and `observation` on whatever the agent is to see.
 """

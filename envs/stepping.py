@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -68,17 +69,21 @@ class _Team:
 
     def __init__(self, members: Sequence[BatchMujoco], nthread: int) -> None:
         self._members = members
-        self._firsts = np.cumsum([0, *(member.num_envs for member in members)]).tolist()
+        self._firsts = list(accumulate((member.num_envs for member in members[:-1]), initial=0))
         self._fleet = Fleet([env for member in members for env in member.envs], nthread)
+        self._gather()
 
     def step(self) -> None:
         """Take the step for which the members have been given actions."""
-        for member, first in zip(self._members, self._firsts, strict=False):
-            # One that was stepped by itself has left the fleet.
-            if member.fleet is not self._fleet:
-                member.move(self._fleet, first)
+        self._gather()
         given = [member.given() for member in self._members]
         alike = len({actions.dtype for actions in given}) == 1
         stepped = self._fleet.step(np.concatenate(given) if alike else [row for actions in given for row in actions])
         for member in self._members:
             member.take(stepped)
+
+    def _gather(self) -> None:
+        """Have all members in the fleet, which those that were stepped by themselves have left."""
+        for member, first in zip(self._members, self._firsts, strict=True):
+            if member.fleet is not self._fleet:
+                member.move(self._fleet, first)

@@ -145,7 +145,7 @@ class OffPolicyStack:
             raise CannotStackError(f"a {type(first.replay_buffer).__name__}")
         if type(own.action_dist) is not SquashedDiagGaussianDistribution:
             raise CannotStackError(f"a {type(own.action_dist).__name__}")
-        self.steps = Steps([model.env for model in self.models])
+        self.steps = Steps([model.env for model in self.models], torch.get_num_threads())
         self.replay = Replay(self.models, self.streams)
         rows = Rows([list(model.actor.parameters()) for model in self.models])
         self.actor = Headed(rows, [own.features_extractor, own.latent_pi], [own.mu, own.log_std])

@@ -95,7 +95,7 @@ class OnPolicyStack:
         self._places: dict[Tensor | None, Tensor] = dict(zip(self.rows.parameters.values(), places, strict=True))
         self._leaves = [leaf for leaf in self.rows.parameters.values() if leaf is not self.log_std]
         self._fast_bodies: Perceptrons | None = None
-        self.steps = Steps([model.env for model in self.models])
+        self.steps = Steps([model.env for model in self.models], torch.get_num_threads())
         self._memory: dict[str, np.ndarray[Any, Any]] = {}
 
     def rows_of(self, module: nn.Module) -> tuple[nn.Module, slice]:
