@@ -120,7 +120,7 @@ class Firing(Idleness):
         # What concerns activations goes backward with the loss that is about to be differentiated.
         for stand_in, gradient in zip(stand_ins.values(), gradients[len(tensors) :], strict=True):
             if gradient is not None:
-                stand_in.hand_on(gradient)
+                self.watcher.hand_on(stand_in, gradient)
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """What belongs between the gradient and the step."""

@@ -8,10 +8,10 @@ Members of a population are run by modules that hold all of them at once; what i
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,22 @@ from torch import Tensor, nn
 from agents.injection import leaves
 from agents.layers import Layer, Network
 
-Watched = Literal["activations", "preactivations", "gradients", "inputs", "outputs"]
+Watched = Literal["activations", "preactivations", "gradients", "inputs", "outputs", "graph"]
 """activations, preactivations: of hidden units. gradients: of the loss with respect to the activations. inputs,
-outputs: of whole networks."""
+outputs: of whole networks. graph: all of these as functions of the parameters, to differentiate."""
+
+Kept = tuple[nn.Module | None, str]
+"""A module, and what is kept of it."""
+
+
+class Hand(Protocol):
+    """Who runs modules without calling them, and shows what passes through them all the same."""
+
+    def can_show(self) -> set[Kept]:
+        """What it is able to show."""
+
+    def show(self, passage: "Passage", kept: set[Kept]) -> None:
+        """Show this from now on."""
 
 
 class Passage:
@@ -29,19 +42,39 @@ class Passage:
 
     Args:
         always: whether passes without gradients are looked at as well.
+        waits: whether modules are hooked only once `start` is called.
 
     Attributes:
         paused: whether passes go by unseen.
         taken: the arguments of each module.
         given: its output.
+        added: what is to be added to the gradients of tensors that have no graph.
     """
 
-    def __init__(self, always: bool = False) -> None:
+    def __init__(self, always: bool = False, waits: bool = False) -> None:
         self.always = always
         self.paused = False
         self.taken: dict[nn.Module, tuple[Any, ...]] = {}
         self.given: dict[nn.Module, Tensor] = {}
-        self._handles: dict[tuple[nn.Module, str], Any] = {}
+        self.added: dict[Tensor, Tensor] = {}
+        self._waiting: dict[Kept, Callable[[], Any]] | None = {} if waits else None
+        self._handles: dict[Kept, Any] = {}
+
+    def start(self, hands: Sequence[Hand]) -> None:
+        """Have what has been asked for shown by those who run modules by hand, if they can; otherwise hook modules."""
+        waiting, self._waiting = self._waiting or {}, None
+        if waiting.keys() <= set().union(*(hand.can_show() for hand in hands)):
+            for hand in hands:
+                hand.show(self, waiting.keys() & hand.can_show())
+            return
+        for kept, hook in waiting.items():
+            self._hook(kept, hook)
+
+    def _hook(self, kept: Kept, hook: Callable[[], Any]) -> None:
+        if self._waiting is not None:
+            self._waiting.setdefault(kept, hook)
+        elif kept not in self._handles:
+            self._handles[kept] = hook()
 
     # Hooks are functions, not methods: whoever copies a module copies its hooks too, but not what these have kept.
 
@@ -52,8 +85,7 @@ class Passage:
             if self._looking():
                 self.taken[module] = inputs
 
-        if (module, "taken") not in self._handles:
-            self._handles[module, "taken"] = module.register_forward_pre_hook(keep)
+        self._hook((module, "taken"), lambda: module.register_forward_pre_hook(keep))
 
     def keep_given(self, module: nn.Module) -> None:
         """Keep what a module gives."""
@@ -62,8 +94,7 @@ class Passage:
             if self._looking():
                 self.given[module] = output
 
-        if (module, "given") not in self._handles:
-            self._handles[module, "given"] = module.register_forward_hook(keep)
+        self._hook((module, "given"), lambda: module.register_forward_hook(keep))
 
     def keep_gradient(self, module: nn.Module) -> None:
         """Have what a module gives keep its gradient."""
@@ -73,13 +104,27 @@ class Passage:
                 output.retain_grad()
 
         self.keep_given(module)
-        if (module, "gradient") not in self._handles:
-            self._handles[module, "gradient"] = module.register_forward_hook(retain)
+        self._hook((module, "gradient"), lambda: module.register_forward_hook(retain))
+
+    def keep_graph(self) -> None:
+        """Have what is kept be a function of the parameters."""
+        self._hook((None, "graph"), lambda: None)
+
+    def add_gradient(self, tensor: Tensor, row: "Row", gradient: Tensor) -> None:
+        """Add to the gradient of a tensor, or of its rows, once a loss runs backward."""
+        if tensor.grad_fn is None:
+            whole = self.added.setdefault(tensor, torch.zeros_like(tensor)) if row is not None else tensor
+            self.added[tensor] = gradient if row is None else _add_row(row, gradient, whole)
+        elif row is None:
+            tensor.register_hook(functools.partial(torch.add, gradient))  # type: ignore[no-untyped-call]
+        else:
+            tensor.register_hook(functools.partial(_add_row, row, gradient))  # type: ignore[no-untyped-call]
 
     def unhook(self) -> None:
         """Take all hooks off the modules; what was kept can still be read."""
         for handle in self._handles.values():
-            handle.remove()
+            if handle is not None:
+                handle.remove()
         self._handles.clear()
 
     def close(self) -> None:
@@ -87,6 +132,7 @@ class Passage:
         self.unhook()
         self.taken.clear()
         self.given.clear()
+        self.added.clear()
 
     def _looking(self) -> bool:
         return (self.always or torch.is_grad_enabled()) and not self.paused
@@ -136,13 +182,6 @@ class StandIn(NamedTuple):
     row: Row
     leaf: Tensor
 
-    def hand_on(self, gradient: Tensor) -> None:
-        """Add the gradient of the stand-in to the tensor's own once a loss runs backward."""
-        if self.row is None:
-            self.tensor.register_hook(functools.partial(torch.add, gradient))  # type: ignore[no-untyped-call]
-        else:
-            self.tensor.register_hook(functools.partial(_add_row, self.row, gradient))  # type: ignore[no-untyped-call]
-
 
 class Watcher:
     """Shows what the last forward pass with gradients did in the networks that are watched.
@@ -174,6 +213,8 @@ class Watcher:
                 passage.keep_taken(output)
             if "gradients" in kinds:
                 passage.keep_gradient(output)
+        if "graph" in kinds:
+            passage.keep_graph()
         if "inputs" in kinds and network.body:
             passage.keep_taken(seat.first(network.body[0])[0])
         if "outputs" in kinds:
@@ -253,14 +294,18 @@ class Watcher:
     def leaves(self) -> Iterator[dict[Any, StandIn]]:
         """Give stand-ins that are cut off from what tensors were computed from; yields them.
 
-        What is found as the gradient of a stand-in can be handed on to its tensor, which saves a backward pass
-        of one's own.
+        What is found as the gradient of a stand-in can be handed on to its tensor (`hand_on`), which saves a backward
+        pass of one's own.
         """
         self._leaves = {}
         try:
             yield self._leaves
         finally:
             self._leaves = None
+
+    def hand_on(self, stand_in: StandIn, gradient: Tensor) -> None:
+        """Add the gradient of a stand-in to its tensor's own once a loss runs backward."""
+        self._passage.add_gradient(stand_in.tensor, stand_in.row, gradient)
 
     def unhook(self) -> None:
         """Take all hooks off the modules; what was kept can still be read."""

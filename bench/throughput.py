@@ -6,8 +6,8 @@ together after the first updates, so that imports, building and compiling are le
 a rollout after `--seconds`. Seeds trained one after another go at the speed of one, so that one run is timed for all.
 
 Ratios are of environment steps a second of all seeds together, the fastest of our sides over the fastest of theirs, the
-two within the same round: median and middle half over the rounds. Beside them stands the same by processor time, which
-other programs on the machine hardly change.
+two within the same round: median and middle half over the rounds. Beside them stands the same undisturbed: as if other
+programs had never taken a processor away, each process needing no more than its own processor time.
 
     python -m venv /tmp/sbx && /tmp/sbx/bin/pip install 'sbx-rl==0.28.0' 'gymnasium[mujoco]' packaging
     python bench/throughput.py --sbx-python /tmp/sbx/bin/python --write         # everything
@@ -36,7 +36,7 @@ import torch
 from racing import methods, scaling
 from racing.arithmetic import best_rate
 from racing.cases import CASES, SIDES, Case
-from racing.race import race
+from racing.race import RaceError, race
 from racing.ratios import MEASURES, Speed, answer
 from rich.console import Console
 from rich.progress import track
@@ -78,7 +78,10 @@ def main() -> None:
         elif name == SCALING:
             found = growth(options)
         else:
-            found = compare(name, CASES[name], options)
+            try:
+                found = compare(name, CASES[name], options)
+            except RaceError as error:
+                sys.exit(f"throughput.py: a process of {name} failed: {error}")
         if options.write:
             keep(options.device, name, found | {"made": how_made()})
 
@@ -97,9 +100,9 @@ def compare(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any
         rounds.append(one)
 
     speeds = {side: Speed.of([one[side] for one in rounds]) for side in sides}
-    table = Table("side", "steps a second", "per processor second", "at work", "MiB", title=f"{case.title}: sides")
+    table = Table("side", "steps a second", "undisturbed", "at work", "MiB", title=f"{case.title}: sides")
     for side, speed in speeds.items():
-        table.add_row(side, str(speed.wall), str(speed.processor), f"{speed.at_work:.2f}", str(speed.peak_mib))
+        table.add_row(side, str(speed.wall), str(speed.undisturbed), f"{speed.at_work:.2f}", str(speed.peak_mib))
     console.print(table)
 
     table = Table("what", "against", "aim", *MEASURES, title=f"{case.title}: times faster")
@@ -124,12 +127,16 @@ def cost_of_methods(options: argparse.Namespace) -> dict[str, Any]:
     """What each reset and regulariser costs a population."""
     members = options.members or 8
     table = Table("method", "time over that of none", title=f"PPO, CartPole-v1, 64x64, population of {members}")
-    found = {}
+    found: dict[str, dict[str, float] | None] = {}
     chosen = options.method or list(methods.METHODS)
     for name in track(chosen[:1] if options.quick else chosen, METHODS, console=console, transient=True):
-        spread = methods.cost(name, members, options.rounds, options.device)
-        found[name] = asdict(spread)
-        table.add_row(name, str(spread))
+        try:
+            spread = methods.cost(name, members, options.rounds, options.device)
+        except ValueError as reason:
+            found[name], cell = None, f"members one after another: {reason}"
+        else:
+            found[name], cell = asdict(spread), str(spread)
+        table.add_row(name, cell)
     console.print(table)
     return {"members": members, "methods": found}
 
@@ -141,15 +148,13 @@ def growth(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     size, rate = best_rate(options.device)
     title = f"best matrix product: {rate / 1e9:,.0f} GFLOP/s, at {size}x{size}, 1 thread"
-    table = Table(
-        "width", "members", "steps a second", "for a processor's second", "of the limit", "at these shapes", title=title
-    )
+    table = Table("width", "members", "steps a second", "undisturbed", "of the limit", "at these shapes", title=title)
     points = []
     for point in scaling.measure(widths, members, rate, min(options.seconds, 1.5), options.device):
         points.append(point)
-        console.print(f"{point.width} wide, {point.members} members: {point.processor:,.0f}")
+        console.print(f"{point.width} wide, {point.members} members: {point.undisturbed:,.0f}")
         shares = f"{100 * point.share:.1f} %", f"{100 * point.share_at_shapes:.1f} %"
-        table.add_row(str(point.width), str(point.members), f"{point.wall:,.0f}", f"{point.processor:,.0f}", *shares)
+        table.add_row(str(point.width), str(point.members), f"{point.wall:,.0f}", f"{point.undisturbed:,.0f}", *shares)
     console.print(table)
     if options.write:
         scaling.draw(points, FIGURE.with_stem(FIGURE.stem + "_cuda" * (kind == "cuda")))

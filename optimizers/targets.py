@@ -13,6 +13,7 @@ from annotated_types import Gt
 
 from agents.interventions import Intervention, Moment, MomentName, ResetEvent, Step
 from agents.layers import Network, Param
+from agents.stacking import Random
 from resets.base import TimedReset
 
 When = Literal["target", "periodic", "switch"]
@@ -70,7 +71,7 @@ class AtNewTarget(TimedReset):
                 self.start_anew(network)
         return ()
 
-    def before_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> None:
+    def before_step(self, networks: list[Network], step: Step, generator: Random) -> None:
         """Act at the first step after a target network has been copied."""
         for network in networks:
             head = network.layers[-1].weight

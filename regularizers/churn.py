@@ -24,27 +24,35 @@ from typing import Annotated, Any, Literal
 import torch
 from annotated_types import Ge
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax, mse_loss
+from torch.nn.functional import kl_div, log_softmax
 
 from agents.interventions import ResetEvent, Step
 from agents.layers import Network
 from agents.replica import Replica, Replicas
+from agents.stacking import Random
 from agents.watching import Watched
 from regularizers.base import Regularizer
+from regularizers.features import mean_square
 
 
 def churn(network: Network, before: list[Tensor], now: list[Tensor]) -> Tensor:
-    """How far outputs have moved: per sample, the divergence of the policy or the mean square of values."""
+    """How far outputs have moved: per sample, the divergence of the policy or the mean square of values.
+
+    Args:
+        network: whose they are.
+        before: `[..., samples, outputs]`, one tensor a head.
+        now: the same.
+    """
     if network.categories:
         logits = (torch.split(outputs[0], network.categories, -1) for outputs in (before, now))
         parts = [
-            kl_div(log_softmax(new, -1), log_softmax(old, -1), reduction="batchmean", log_target=True)
+            kl_div(log_softmax(new, -1), log_softmax(old, -1), reduction="none", log_target=True).sum(dim=(-2, -1))
             for old, new in zip(*logits, strict=True)
         ]
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+        return torch.stack(parts).sum(dim=0) / now[0].shape[-2]
     if network.role == "actor":  # the first head gives the actions or their means, a second one their spread
-        return mse_loss(now[0], before[0])
-    return torch.stack([mse_loss(new, old) for old, new in zip(before, now, strict=True)]).mean()
+        return mean_square([now[0] - before[0]])
+    return torch.stack([mean_square([new - old]) for old, new in zip(before, now, strict=True)]).mean(dim=0)
 
 
 @dataclass
@@ -90,7 +98,7 @@ class Churn(Regularizer):
         self._stepping.add(network.name)
         return penalty
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Keep what the update has changed."""
         for network in networks:
             if network.name in self._stepping:

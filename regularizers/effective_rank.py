@@ -22,6 +22,7 @@ from torch import Tensor
 
 from agents.interventions import MomentName, ResetEvent, Step
 from agents.layers import Network
+from agents.stacking import Random
 from agents.watching import Watched
 from regularizers.features import FeatureRegularizer
 
@@ -65,20 +66,24 @@ class EffectiveRank(FeatureRegularizer):
         self._waiting: dict[str, list[tuple[Tensor, Tensor]]] = {}  # never longer than from a gradient to its step
 
     def watches(self) -> set[Watched]:
-        """The activations of the minibatch."""
-        return {"activations"}
+        """The activations of the minibatch; its own step takes their gradients by the parameters."""
+        return {"activations", "graph"} if self.form == "step" else {"activations"}
 
     def uses(self, moment: MomentName) -> bool:
         """The rank's own step is prepared before the backward pass and taken after the optimiser's."""
         own = ("before_backward", "after_step") if self.form == "step" else ("loss_term",)
         return self.strength > 0 and moment in own
 
+    def idle(self, number: int) -> float:
+        """All steps between two applications."""
+        return -number % self.every
+
     def penalty_on(self, network: Network, step: Step) -> Tensor | None:
         """The negative mean rank of the minibatch's activations; None at steps at which nothing is due."""
         activations = {} if step.number % self.every else step.activations(network)
         if not activations:
             return None
-        return -torch.stack([effective_rank(activations[layer]) for layer in self.chosen(network)]).mean()
+        return -torch.stack([effective_rank(activations[layer]) for layer in self.chosen(network)]).mean(dim=0)
 
     def loss_term(self, network: Network, step: Step) -> Tensor | None:
         """The penalty times its strength, under the form loss."""
@@ -92,14 +97,14 @@ class EffectiveRank(FeatureRegularizer):
             penalty = self.penalty_on(network, step)
             if penalty is not None:
                 tensors = [param.tensor for param in network.params() if param.tensor.requires_grad]
-                gradients = torch.autograd.grad(penalty, tensors, retain_graph=True, allow_unused=True)
+                gradients = step.watcher.gradients(penalty.sum(), tensors)
                 pairs = zip(tensors, gradients, strict=True)
-                self._waiting[network.name] = [pair for pair in pairs if pair[1] is not None]
+                self._waiting[network.name] = [(tensor, slope) for tensor, slope in pairs if slope is not None]
                 values[network.name] = penalty.detach()
         return values
 
     @torch.no_grad()
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Take the rank's own step, from the gradient at the weights before the optimiser's."""
         for network in networks:
             if waiting := self._waiting.pop(network.name, None):

@@ -25,11 +25,12 @@ def mean_square(features: Sequence[Tensor]) -> Tensor:
     """The mean square over all samples and units of one or several layers; a wide layer counts more than a narrow one.
 
     Args:
-        features: `[samples, units]` a layer.
+        features: `[..., samples, units]` a layer.
     """
     if len(features) == 1:
-        return features[0].square().mean()
-    return torch.stack([each.square().sum() for each in features]).sum() / sum(each.numel() for each in features)
+        return features[0].square().mean(dim=(-2, -1))
+    count = sum(each.shape[-2] * each.shape[-1] for each in features)
+    return torch.stack([each.square().sum(dim=(-2, -1)) for each in features]).sum(dim=0) / count
 
 
 @dataclass

@@ -89,14 +89,14 @@ class InFeR(Regularizer):
             error = _read(now[layer], self.state[f"heads.{layer.name}"])
             error = error - self.beta * _read(start[layer], self.state[f"heads0.{layer.name}"])
             self._train(layer, now[layer].detach(), error.detach(), step)
-            errors.append(error.square().mean())
-        return self.strength * torch.stack(errors).sum()
+            errors.append(error.square().mean(dim=(-2, -1)))
+        return self.strength * torch.stack(errors).sum(dim=0)
 
     @torch.no_grad()
     def _train(self, layer: Layer, features: Tensor, error: Tensor, step: Step) -> None:
         """One step of Adam on the heads of one layer; makes new ones, since the penalty's graph holds the old."""
-        slope = error * (2 * self.strength / error.numel())
-        gradient = torch.cat([slope.mT @ features, slope.sum(0).unsqueeze(-1)], dim=-1)
+        slope = error * (2 * self.strength / (error.shape[-2] * error.shape[-1]))
+        gradient = torch.cat([slope.mT @ features, slope.sum(dim=-2).unsqueeze(-1)], dim=-1)
         group = step.optimizer.param_groups[0]
         (beta1, beta2), epsilon = group.get("betas", (0.9, 0.999)), group.get("eps", 1e-8)
         mean, square = self.state[f"mean.{layer.name}"], self.state[f"square.{layer.name}"]
@@ -110,5 +110,8 @@ class InFeR(Regularizer):
 
 
 def _read(features: Tensor, heads: Tensor) -> Tensor:
-    """What heads `[k, units + 1]`, the bias last, say of features `[samples, units]`."""
-    return linear(features, heads[:, :-1], heads[:, -1])
+    """What heads `[..., k, units + 1]`, the bias last, say of features `[..., samples, units]`."""
+    weights, biases = heads[..., :-1], heads[..., -1]
+    if heads.dim() == 2:
+        return linear(features, weights, biases)
+    return torch.baddbmm(biases.unsqueeze(-2), features, weights.mT)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from agents.interventions import MomentName, Step
 from agents.layers import Network, Param
+from agents.stacking import Random
 from regularizers.base import Regularizer
 
 
@@ -74,7 +75,7 @@ class L2(Regularizer):
         return moment == "before_step" and self.strength > 0
 
     @torch.no_grad()
-    def before_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> None:
+    def before_step(self, networks: list[Network], step: Step, generator: Random) -> None:
         """Decay all that the step is going to move."""
         key = networks[0].name
         if key not in self._chosen or self._chosen[key][0] != networks:

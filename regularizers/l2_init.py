@@ -18,7 +18,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from agents.layers import Layer, Network, Param
-from regularizers.base import Chosen, Kind, WeightPenalty
+from regularizers.base import Chosen, Kind, WeightPenalty, spread
 
 
 @dataclass
@@ -64,13 +64,14 @@ class L2Init(WeightPenalty):
     def derivatives(self, chosen: Chosen, factor: float) -> tuple[Tensor, list[Tensor]]:
         """The gradient is 2(theta - theta_0), over 2R under `plain`, over the number of elements under `mean`."""
         ways = [param.matrix - self.origin(param) for param in chosen.params]
-        squares = torch.stack([torch.linalg.vector_norm(way) for way in ways]).square()
+        squares = chosen.lengths(ways).square()
         if self.norm == "mean":
-            squares = squares / chosen.once("sizes", lambda: squares.new_tensor([way.numel() for way in ways]))
-            return chosen.by_network(squares), [way.mul_(2 * factor / way.numel()) for way in ways]
+            squares = squares / chosen.once("sizes", lambda: squares.new_tensor(chosen.sizes))
+            pairs = zip(ways, chosen.sizes, strict=True)
+            return chosen.by_network(squares), [way.mul_(2 * factor / size) for way, size in pairs]
         penalties = chosen.by_network(squares)
         if self.norm == "squared":
             return penalties, [way.mul_(2 * factor) for way in ways]
         penalties = penalties.sqrt()
         slopes = chosen.by_param(torch.where(penalties > 0, factor / penalties, 0.0))
-        return penalties, [way.mul_(slope) for way, slope in zip(ways, slopes.unbind(), strict=True)]
+        return penalties, [way.mul_(spread(slope, way)) for way, slope in zip(ways, slopes.unbind(-1), strict=True)]

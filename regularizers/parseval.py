@@ -69,7 +69,7 @@ class Parseval(WeightPenalty):
             tall = matrix.shape[-2] > matrix.shape[-1]
             excess = matrix.mT @ matrix if tall else matrix @ matrix.mT
             excess.diagonal(dim1=-2, dim2=-1).sub_(self.scale)
-            sizes.append(torch.linalg.vector_norm(excess) * share**0.5)
+            sizes.append(torch.linalg.vector_norm(excess, dim=(-2, -1)) * share**0.5)
             excess.mul_(4 * factor * share)
             gradients.append(matrix @ excess if tall else excess @ matrix)
-        return chosen.by_network(torch.stack(sizes).square()), gradients
+        return chosen.by_network(torch.stack(sizes, dim=-1).square()), gradients

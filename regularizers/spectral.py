@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from agents.layers import Layer, Param
-from regularizers.base import Chosen, Kind, Segments, WeightPenalty
+from regularizers.base import Chosen, Kind, Segments, WeightPenalty, times
 
 TRACE = 1e-12
 """Share of the old vector that stays in the new one: it holds the direction while a matrix is zero."""
@@ -84,30 +84,33 @@ class Spectral(WeightPenalty):
         weights, offsets = chosen.by_kind["weight"], chosen.by_kind["bias"] + chosen.by_kind["offset"]
         n, k = len(weights), self.k
         old = [self.vector(param) for param in weights]
-        right = [torch.mv(param.matrix.t(), u) for param, u in zip(weights, old, strict=True)]
-        left = [torch.addmv(u, param.matrix, v, beta=TRACE) for param, u, v in zip(weights, old, right, strict=True)]
+        right = [times(param.matrix.mT, u) for param, u in zip(weights, old, strict=True)]
+        left = [times(param.matrix, v, u, TRACE) for param, u, v in zip(weights, old, right, strict=True)]
         vectors = [*left, *right, *(param.tensor for param in offsets)]
-        segments, flat = chosen.once("vectors", lambda: Segments(vectors)), torch.cat(vectors)
+        segments, flat = chosen.once("vectors", lambda: Segments(vectors)), torch.cat(vectors, dim=-1)
         squares = segments.sums(flat * flat)
-        long, short, square = squares[:n].sqrt(), squares[n : 2 * n].sqrt().clamp_min(1e-6), squares[2 * n :]
+        long, short = squares[..., :n].sqrt(), squares[..., n : 2 * n].sqrt().clamp_min(1e-6)
+        square = squares[..., 2 * n :]
 
         sigma = long / short
         power = sigma ** (k - 1)
-        excess = power * sigma - chosen.once("goals", lambda: torch.stack([self.goal(param) for param in weights]))
-        slopes = torch.cat([excess * power / short, square ** (k - 1)]) * (2 * k * factor)
-        pieces = segments.split(flat * segments.spread(torch.cat([1 / long, slopes])))
+        goals = chosen.once("goals", lambda: torch.stack([self.goal(param) for param in weights], dim=-1))
+        excess = power * sigma - goals
+        slopes = torch.cat([excess * power / short, square ** (k - 1)], dim=-1) * (2 * k * factor)
+        pieces = segments.split(flat * segments.spread(torch.cat([1 / long, slopes], dim=-1)))
         us, vs, bs = pieces[:n], pieces[n : 2 * n], pieces[2 * n :]
         self.state.update((f"u.{param.name}", u) for param, u in zip(weights, us, strict=True))
         scale_terms, scale_gradients = self.scale_derivatives(chosen, factor)
-        terms = torch.cat([excess * excess, square**k, *scale_terms])
-        return chosen.by_network(terms), [*map(torch.outer, us, vs), *bs, *scale_gradients]
+        terms = torch.cat([excess * excess, square**k, *scale_terms], dim=-1)
+        slopes_of_weights = [u.unsqueeze(-1) * v.unsqueeze(-2) for u, v in zip(us, vs, strict=True)]
+        return chosen.by_network(terms), [*slopes_of_weights, *bs, *scale_gradients]
 
     def scale_derivatives(self, chosen: Chosen, factor: float) -> tuple[list[Tensor], list[Tensor]]:
         """The terms of normalisations' scales and their gradients; equally large entries share one."""
         scales, k = [param.tensor for param in chosen.by_kind["scale"]], self.k
         if not scales:
             return [], []
-        segments, flat = chosen.once("scales", lambda: Segments(scales)), torch.cat(scales)
+        segments, flat = chosen.once("scales", lambda: Segments(scales)), torch.cat(scales, dim=-1)
         magnitude = flat.abs()
         largest = segments.maxima(magnitude)
         at_largest = (magnitude == segments.spread(largest)).to(flat.dtype)

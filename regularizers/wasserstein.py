@@ -77,8 +77,7 @@ class Wasserstein(WeightPenalty):
                 if (key := f"matched.{param.name}") not in self.state:
                     self.state[key] = self.matched(kind, param)
                 ways.append(param.matrix - self.state[key])
-        squares = torch.stack([torch.linalg.vector_norm(way) for way in ways]).square()
-        return chosen.by_network(squares), [way.mul_(2 * factor) for way in ways]
+        return chosen.by_network(chosen.lengths(ways).square()), [way.mul_(2 * factor) for way in ways]
 
 
 def _flat(kind: Kind, matrix: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """What all resets share: when they fire."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import Gt
+from torch import Tensor
 
 from agents.interventions import Intervention, Moment
 from agents.layers import Network
@@ -52,3 +54,10 @@ class TimedReset(Reset):
     def due_networks(self, networks: list[Network], moment: Moment) -> Iterator[Network]:
         """The networks whose time has come."""
         return (network for network in networks if self.due(network, moment))
+
+
+def normal_like(tensors: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """Standard normal numbers in the shapes of tensors of one kind, all drawn at once."""
+    sizes, like = [tensor.numel() for tensor in tensors], tensors[0]
+    drawn = torch.randn(sum(sizes), generator=generator, device=like.device, dtype=like.dtype)
+    return [part.view_as(tensor) for part, tensor in zip(torch.split(drawn, sizes), tensors, strict=True)]

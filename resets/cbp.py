@@ -46,6 +46,7 @@ from torch import Tensor
 
 from agents.interventions import Intervention, MomentName, ResetEvent, Step
 from agents.layers import Layer, MomentPolicy, Network, reinitialize_units
+from agents.stacking import At, Random, each_member
 from agents.watching import Watched
 from configs.settings import SettingError
 from resets import scores
@@ -69,6 +70,7 @@ class CBP(UnitReset):
     """Replace a tiny share of the least useful units at every gradient step (Dohare et al. 2024)."""
 
     touches = ("hidden", "norm", "heads")
+    apart = ("steps", "birth", "mature", "recount", "owed", "patience")
 
     replacement_rate: Annotated[float, Ge(0), Le(1)] = 1e-4
     """Share of a layer's mature units that is replaced at each gradient step: 1e-4 for PPO (Dohare et al. 2024; one of
@@ -129,8 +131,12 @@ class CBP(UnitReset):
         numbers = (0,) if self.layers == "first" else self.layers
         return [layer for number, layer in enumerate(network.hidden) if number in numbers]
 
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
     @torch.no_grad()
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterator[ResetEvent]:
         """Follow all units, and replace some."""
         samples: dict[Layer, Tensor] = {}
         gradients: dict[Layer, Tensor] = {}
@@ -140,24 +146,42 @@ class CBP(UnitReset):
                 gradients |= step.gradients(network)
                 found = {layer: h for layer, h in found.items() if layer in gradients}
             samples |= {layer: found[layer] for layer in self.chosen_layers(network) if layer in found}
-        chosen: dict[Layer, Tensor] = {}
+        averages: dict[Layer, tuple[Tensor, Tensor]] = {}
         for layers, h in stacked(samples):
-            eligible = [self.grow_older(layer) for layer in layers]
-            utility = self.follow(layers, h, gradients)
-            for row, (layer, units) in enumerate(zip(layers, eligible, strict=True)):
-                if count := self.due(layer, units, generator):
-                    worth = utility[row] / self.state[f"seen.{layer.name}"]
-                    if self.utility == "random":
-                        worth = torch.rand(layer.units, generator=generator, device=worth.device)
-                    mature = (self.age(layer) > self.maturity).to(worth.device)
-                    chosen[layer] = scores.lowest(torch.where(mature, worth, torch.inf), count)
-        if chosen:
-            self.replace(chosen, generator)
-        for network in networks:
-            for layer in network.hidden:
-                if layer in chosen:
-                    count = int(chosen[layer].sum())
-                    yield ResetEvent(network.name, layer.name, "units", count, f"lowest {self.utility}")
+            rows = (average.unbind() for average in self.follow(layers, h, gradients))
+            averages |= dict(zip(layers, zip(*rows, strict=True), strict=True))
+        for at, own in each_member(generator):
+            if chosen := self.member(at).choose(averages, at, own):
+                self.remind()
+                self.member(at).replace({layer.member(at): units for layer, units in chosen.items()}, own)
+                for network in networks:
+                    for layer in network.hidden:
+                        if layer in chosen:
+                            count = int(chosen[layer].sum())
+                            yield ResetEvent(network.name, layer.name, "units", count, f"lowest {self.utility}", at)
+
+    def choose(
+        self, averages: dict[Layer, tuple[Tensor, Tensor]], at: At, generator: torch.Generator
+    ) -> dict[Layer, Tensor]:
+        """The units to replace now.
+
+        Args:
+            averages: of utilities and of the constant 1, `[..., units]`; of all members where this is one of a stack's.
+            at: which of these it is.
+            generator: its own.
+
+        Returns:
+            The mask `[units]` for each layer in which there are any.
+        """
+        chosen: dict[Layer, Tensor] = {}
+        for layer, (utility, seen) in averages.items():
+            if count := self.due(layer, self.grow_older(layer), generator):
+                worth = utility[at] / seen[at]
+                if self.utility == "random":
+                    worth = torch.rand(layer.units, generator=generator, device=worth.device)
+                mature = (self.age(layer) > self.maturity).to(worth.device)
+                chosen[layer] = scores.lowest(torch.where(mature, worth, torch.inf), count)
+        return chosen
 
     def grow_older(self, layer: Layer) -> int:
         """Count a step; gives how many units are old enough, which is counted anew only where that may have changed.
@@ -179,33 +203,40 @@ class CBP(UnitReset):
         age: Tensor = self.state[f"steps.{layer.name}"] - self.state[f"birth.{layer.name}"]
         return age
 
-    def follow(self, layers: list[Layer], h: Tensor, gradients: dict[Layer, Tensor]) -> Tensor:
-        """Take one step of the moving averages; gives that of the utilities, `[layers, units]`.
+    def follow(self, layers: list[Layer], h: Tensor, gradients: dict[Layer, Tensor]) -> tuple[Tensor, Tensor]:
+        """Take one step of the moving averages; gives those of the utilities and of 1, `[layers, ..., units]`.
 
         Averages start from zero, and so does `seen`, that of the constant 1, which they are to be divided by.
 
         Args:
             layers: layers of one width.
-            h: their activations, `[layers, outputs of a unit, samples, units]`.
+            h: their activations, `[layers, ..., outputs of a unit, samples, units]`.
             gradients: of the loss by activation, where that is needed.
         """
-        utility = self.remembered("utility", layers, lambda layer: h.new_zeros(layer.units))
+        shape = (*h.shape[1:-3], h.shape[-1])
+        utility = self.remembered("utility", layers, lambda layer: h.new_zeros(shape))
         deviation = self.utility in ("zero_contribution", "adaptable_contribution", "feature_by_input")
         deviation |= self.utility == "attribution" and self.bias_compensation
-        seen = self.remembered("seen", layers, lambda layer: h.new_zeros(layer.units))
+        seen = self.remembered("seen", layers, lambda layer: h.new_zeros(shape))
         seen.mul_(self.decay).add_(1 - self.decay)
         centred = h
         if self.bias_compensation or deviation:
-            mean = self.remembered("mean", layers, lambda layer: h.new_zeros(layer.expansion, layer.units))
+            mean = self.remembered("mean", layers, lambda layer: h.new_zeros(*h.shape[1:-2], h.shape[-1]))
             mean.lerp_(h.mean(dim=-2), 1 - self.decay)
             if deviation:
                 centred = h - (mean / seen.unsqueeze(-2)).unsqueeze(-2)
         if self.utility != "random":
-            utility.lerp_(self.worth(layers, centred.flatten(1, 2), gradients), 1 - self.decay)
-        return utility
+            utility.lerp_(self.worth(layers, centred.flatten(-3, -2), gradients), 1 - self.decay)
+        return utility, seen
 
     def worth(self, layers: list[Layer], h: Tensor, gradients: dict[Layer, Tensor]) -> Tensor:
-        """The utility on one minibatch `[layers, units]`, of activations or deviations `[layers, samples, units]`."""
+        """The utility on one minibatch, `[layers, ..., units]`.
+
+        Args:
+            layers: whose.
+            h: activations, or how far they are from their means, `[layers, ..., samples, units]`.
+            gradients: of the loss by activation, where that is needed.
+        """
         if self.utility == "gradient":
             return torch.stack([scores.gradient(weight_gradient(layer)) for layer in layers])
         if self.utility == "attribution":
@@ -265,7 +296,7 @@ class CBP(UnitReset):
 
 
 def weight_gradient(layer: Layer) -> Tensor:
-    """The gradient of a layer's incoming weights, `[units, fan_in]`."""
+    """The gradient of a layer's incoming weights, `[..., units, fan_in]`."""
     grad = layer.weight.tensor.grad
     return torch.zeros_like(layer.weight.matrix) if grad is None else layer.weight.as_matrix(grad)
 

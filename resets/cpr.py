@@ -27,6 +27,7 @@ from torch import Tensor
 
 from agents.interventions import Moment, MomentName, ResetEvent, Step
 from agents.layers import Layer, Network
+from agents.stacking import Random
 from agents.watching import Watched
 from resets import scores
 from resets.base import TimedReset
@@ -69,8 +70,12 @@ class CPR(TimedReset):
         """Nothing at all for a rate of zero."""
         return self.rate > 0 and super().uses(moment)
 
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
     @torch.no_grad()
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Average the scores."""
         averages, found = [], []
         for network in networks:

@@ -18,6 +18,7 @@ the optimiser after it, while the network learns; in agents with a replay buffer
 After a periodic reset the average starts anew.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -29,6 +30,7 @@ from torch.nn.functional import normalize
 
 from agents.interventions import Moment, MomentName, ResetEvent, Step
 from agents.layers import Network, Param
+from agents.stacking import Random
 from resets.base import TimedReset
 
 
@@ -72,7 +74,16 @@ class DASH(TimedReset):
         """Nothing at all where no weight can shrink."""
         return self.floor < 1 and super().uses(moment)
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def idle(self, number: int) -> float:
+        """All steps while nothing is waited for after a switch."""
+        gathering = self.when == "periodic" or any(key.startswith("since.") for key in self.state)
+        return 0 if gathering else math.inf
+
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterator[ResetEvent]:
         """Gather the gradient, after a switch only until it is used."""
         gathering = [net for net in networks if self.when == "periodic" or f"since.{net.name}" in self.state]
         params = [param for net in gathering for param in self.chosen(net)]

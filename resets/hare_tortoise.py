@@ -21,6 +21,7 @@ which is the network to deploy, there is `tortoise`:
 Target networks are left to follow the hare as always (a choice): SB3's are averages themselves, of shorter memory.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from torch import Tensor
 
 from agents.interventions import Moment, ResetEvent, Step
 from agents.layers import MomentPolicy, Network, Param
+from agents.stacking import Random
 from resets.base import TimedReset
 
 
@@ -59,8 +61,12 @@ class HareTortoise(TimedReset):
         """Networks with layers; SAC's temperature stays."""
         return super().acts_on(network) and bool(network.layers)
 
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
     @torch.no_grad()
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterator[ResetEvent]:
         """Let the tortoise follow."""
         pairs = [pair for network in networks for pair in self.pairs(network)]
         torch._foreach_lerp_([slow for _, slow in pairs], [hare.tensor for hare, _ in pairs], 1 - self.momentum)

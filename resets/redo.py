@@ -22,6 +22,7 @@ from torch import Tensor
 
 from agents.interventions import Moment, MomentName, ResetEvent, Step
 from agents.layers import Layer, MomentPolicy, Network, reinitialize_units
+from agents.stacking import Random
 from agents.watching import Watched
 from metrics.units import dormancy_score
 from resets import scores
@@ -65,7 +66,11 @@ class ReDo(TimedReset):
         """Gradient steps only for the scores that are measured there."""
         return super().uses(moment) and (moment != "after_step" or self.score in scores.OF_GRADIENTS)
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Add up the scores that gradients give."""
         if self.score in scores.OF_GRADIENTS:
             for network in networks:

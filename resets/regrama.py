@@ -18,6 +18,7 @@ As in the code outgoing weights stay by default, so that the network's output ch
 small contribution. Target networks follow by themselves.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from agents.interventions import Moment, ResetEvent, Step
 from agents.layers import Layer, MomentPolicy, Network, reinitialize_units
+from agents.stacking import Random
 from resets import scores
 from resets.base import TimedReset
 from resets.redo import dormant_units
@@ -63,7 +65,11 @@ class ReGraMa(TimedReset):
         """Networks with hidden units."""
         return super().acts_on(network) and bool(network.hidden)
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Add up the gradients."""
         for network in networks:
             if self.gradients == "last":

@@ -47,7 +47,11 @@ def activation(h: Tensor) -> Tensor:
 
 
 def outgoing(layers: Sequence[Layer]) -> Tensor:
-    """Mean absolute outgoing weight of each unit of layers of one width, over all that read it: `[layers, units]`."""
+    """Mean absolute outgoing weight of each unit of layers of one width, over all that read it.
+
+    Returns:
+        `[layers, ..., units]`.
+    """
     sums: list[Tensor] = []
     counts: list[int] = []
     for layer in layers:
@@ -56,11 +60,13 @@ def outgoing(layers: Sequence[Layer]) -> Tensor:
             matrix = consumer.layer.weight.matrix
             if consumer.block > 1 or matrix.shape[-1] != consumer.units:
                 matrix = consumer.by_unit(matrix).abs().sum(dim=-1)
-            total.append(matrix.abs().sum(dim=0))
-            count += matrix.shape[0] * consumer.block
+            total.append(matrix.abs().sum(dim=-2))
+            count += matrix.shape[-2] * consumer.block
         sums.append(total[0] if len(total) == 1 else torch.stack(total).sum(dim=0))
         counts.append(count)
-    return torch.stack(sums) / _column(tuple(counts), sums[0].dtype, sums[0].device)
+    stack = torch.stack(sums)
+    numbers = _column(tuple(counts), sums[0].dtype, sums[0].device)
+    return stack / (numbers if stack.dim() == 2 else numbers.unsqueeze(-1))
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ Continual Learning", Nature 2024, arXiv 2306.13812, is soft with normal noise of
 and biases; its shrinking is weight decay in the loss (`--regularizer l2`), so that here shrink is 1.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,10 +21,11 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from agents.interventions import Moment, ResetEvent, Step
+from agents.interventions import Moment, MomentName, ResetEvent, Step
 from agents.layers import Network, Param
+from agents.stacking import Random, each_member
 from configs.settings import SettingError
-from resets.base import TimedReset
+from resets.base import TimedReset, normal_like
 
 
 @dataclass
@@ -31,6 +33,7 @@ class ShrinkPerturb(TimedReset):
     """Shrink all weights and add a fresh initialisation (Ash and Adams 2020)."""
 
     touches = ("hidden", "norm", "heads", "targets")
+    apart = ("deviation",)
 
     when: Literal["periodic", "switch", "gradient_step"] = "switch"  # type: ignore[assignment]
     """switch: when the task changes (hard). periodic: every `every` `unit`s (hard). gradient_step: after every step of
@@ -63,34 +66,42 @@ class ShrinkPerturb(TimedReset):
         """Networks with layers: a policy's log_std and SAC's temperature stay."""
         return super().acts_on(network) and bool(network.layers)
 
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
+    def uses(self, moment: MomentName) -> bool:
+        """After a step or between rollouts, as the settings say."""
+        own = "after_step" if self.when == "gradient_step" else "between_rollouts"
+        return moment == own
+
     def between_rollouts(
         self, networks: list[Network], moment: Moment, generator: torch.Generator
     ) -> Iterator[ResetEvent]:
         """The hard forms; a target network becomes a copy of the network it follows."""
-        if self.when == "gradient_step":
-            return
         for network in self.due_networks(networks, moment):
             self.mix(network, generator)
             for param in network.params():
                 param.sync_target()
             yield ResetEvent(network.name, "all", "networks", 1, self.why())
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterator[ResetEvent]:
         """The soft form; target networks follow by themselves. Leaves no event: it would be one at every step."""
-        if self.when == "gradient_step":
-            for network in networks:
-                self.mix(network, generator)
+        for network in networks:
+            self.mix(network, generator)
         return iter(())
 
     @torch.no_grad()
-    def mix(self, network: Network, generator: torch.Generator) -> None:
+    def mix(self, network: Network, generator: Random) -> None:
         """Apply the update to the weights and biases of all layers; a policy's log_std and SAC's temperature stay."""
         params = [param for layer in network.layers for param in layer.params()]
-        fresh = self.draw(params, generator) if params and self.perturb > 0 else []
-        if params:
-            torch._foreach_mul_([param.tensor for param in params], self.shrink)
-        if fresh:
-            torch._foreach_add_([param.tensor for param in params], fresh, alpha=self.perturb)
+        if not params:
+            return
+        torch._foreach_mul_([param.tensor for param in params], self.shrink)
+        for at, own in each_member(generator) if self.perturb > 0 else ():
+            parts = [param.member(at) for param in params]
+            fresh = self.member(at).draw(parts, own)
+            torch._foreach_add_([part.tensor for part in parts], fresh, alpha=self.perturb)
         if self.moments == "zero":
             for param in params:
                 param.forget()
@@ -100,9 +111,7 @@ class ShrinkPerturb(TimedReset):
         if self.noise == "fresh":
             return [param.fresh(generator) for param in params]
         scales = [1.0 if self.noise == "normal" else self.deviation(param, generator) for param in params]
-        sizes, like = [param.tensor.numel() for param in params], params[0].tensor
-        flat = torch.randn(sum(sizes), generator=generator, device=like.device, dtype=like.dtype)
-        noise = [part.view_as(param.tensor) for part, param in zip(torch.split(flat, sizes), params, strict=True)]
+        noise = normal_like([param.tensor for param in params], generator)
         torch._foreach_mul_(noise, scales)
         return [part if scales[i] else params[i].fresh(generator) for i, part in enumerate(noise)]
 

@@ -25,6 +25,7 @@ Different here, each for its reason:
 Layers with other nonlinearities are left alone; where there is none with ReLU the method is refused.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 
 from agents.interventions import Intervention, ResetEvent, Step
 from agents.layers import Layer, MomentPolicy, Network, reinitialize_units
+from agents.stacking import Random, each_member
 from agents.watching import Watched
 from resets.units import UnitReset, stacked
 
@@ -84,35 +86,41 @@ class SNR(UnitReset):
         """Activations."""
         return {"activations"}
 
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
     @torch.no_grad()
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterator[ResetEvent]:
         """Follow all units, and reset those that have been silent for too long."""
         found = {layer: h for network in networks for layer, h in step.activations(network).items()}
         samples = {layer: h for layer, h in found.items() if falls_silent(layer)}
-        silent: dict[Layer, Tensor] = {}
-        for layers, h in stacked(samples):
-            silent |= self.follow(layers, h.flatten(1, 2))
-        if silent:
-            reinitialize_units(silent, generator, self.moments)
-        for network in networks:
-            for layer in network.hidden:
-                if layer in silent and (count := int(silent[layer].sum())):
-                    yield ResetEvent(network.name, layer.name, "units", count, "silent for too long")
+        groups = [(layers, h.flatten(-3, -2)) for layers, h in stacked(samples)]
+        masks = [(layers, silent) for layers, h in groups for silent in self.follow(layers, h)]
+        for at, own in each_member(generator) if masks else ():
+            # Layers of one width share a fate: where none of their units is silent, none is drawn anew.
+            parts = [(layers, silent.unbind()) for layers, silent in masks if bool(silent[:, at].any())]
+            chosen = {layer: mask[at] for layers, rows in parts for layer, mask in zip(layers, rows, strict=True)}
+            reinitialize_units({layer.member(at): units for layer, units in chosen.items()}, own, self.moments)
+            for network in networks:
+                for layer in network.hidden:
+                    if layer in chosen and (count := int(chosen[layer].sum())):
+                        yield ResetEvent(network.name, layer.name, "units", count, "silent for too long", at)
 
-    def follow(self, layers: list[Layer], h: Tensor) -> dict[Layer, Tensor]:
-        """One step of ages and histograms of layers of one width, with activations `[layers, samples, units]`.
+    def follow(self, layers: list[Layer], h: Tensor) -> list[Tensor]:
+        """One step of ages and histograms of layers of one width, with activations `[layers, ..., samples, units]`.
 
         Returns:
-            The masks of the units to reset; empty at steps at which there can be none.
+            The mask `[layers, ..., units]` of the units to reset; nothing at steps at which there can be none.
         """
-        units, device = h.shape[-1], h.device
-        age = self.remembered("age", layers, lambda layer: torch.zeros(units, dtype=torch.long, device=device))
+        shape, device = (*h.shape[1:-2], h.shape[-1]), h.device
+        age = self.remembered("age", layers, lambda layer: torch.zeros(shape, dtype=torch.long, device=device))
         past = self.remembered(
-            "past", layers, lambda layer: torch.zeros(units, self.max_age + 1, dtype=torch.int32, device=device)
+            "past", layers, lambda layer: torch.zeros(*shape, self.max_age + 1, dtype=torch.int32, device=device)
         )
         first = max(1, self.max_age // 2)
-        limit = self.remembered("limit", layers, lambda layer: torch.full((units,), first, device=device))
-        active = h.amax(dim=1) > 0 if self.firing == 0 else (h > 0).sum(dim=1) > self.firing * h.shape[1]
+        limit = self.remembered("limit", layers, lambda layer: torch.full(shape, first, device=device))
+        active = h.amax(dim=-2) > 0 if self.firing == 0 else (h > 0).sum(dim=-2) > self.firing * h.shape[-2]
         past.scatter_add_(-1, age.unsqueeze(-1), active.unsqueeze(-1).int())
         age.add_(1).masked_fill_(active, 0)
 
@@ -122,9 +130,9 @@ class SNR(UnitReset):
         taken = self.state[f"taken.{name}"] = self.state.get(f"taken.{name}", 0) + 1
         adapt = taken % self.adapt_every == 0
         if not adapt and taken < self.state.get(f"next.{name}", 0):
-            return {}
+            return []
         silent = age >= limit
-        found = dict(zip(layers, silent.unbind(), strict=True)) if bool(silent.any()) else {}
+        found = [silent] if bool(silent.any()) else []
         if found:
             past.scatter_add_(-1, age.unsqueeze(-1), silent.unsqueeze(-1).int())
             age.masked_fill_(silent, 0)

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from agents.interventions import Moment, MomentName, ResetEvent, Step
 from agents.layers import MomentPolicy, Network, Param
+from agents.stacking import Random, each_member
 from configs.settings import SettingError
-from resets.base import TimedReset
+from resets.base import TimedReset, normal_like
 
 
 @dataclass
@@ -39,6 +40,7 @@ class SoftReset(TimedReset):
     """Let weights drift towards their initialisation, at a fixed rate (after Galashov et al. 2024)."""
 
     touches = ("hidden", "norm", "heads", "targets")
+    apart = ("sigma",)
 
     when: Literal["gradient_step", "periodic", "switch"] = "gradient_step"  # type: ignore[assignment]
     """gradient_step: after every step of the optimiser. periodic: every `every` `unit`s. switch: when the task
@@ -74,12 +76,16 @@ class SoftReset(TimedReset):
         """Nothing after a step unless the settings say so."""
         return super().uses(moment) and (moment != "after_step" or (self.when == "gradient_step" and self.gamma < 1))
 
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
     def between_rollouts(
         self, networks: list[Network], moment: Moment, generator: torch.Generator
     ) -> Iterator[ResetEvent]:
         """The periodic forms; a target network becomes a copy of the network it follows."""
         for network in networks:
-            self.priors(network, generator)  # the weights at the start of the run, before the first step
+            self.find_priors(network, generator)  # the weights at the start of the run, before the first step
         if self.when == "gradient_step" or self.gamma == 1:
             return
         for network in self.due_networks(networks, moment):
@@ -89,37 +95,32 @@ class SoftReset(TimedReset):
                 param.sync_target()
             yield ResetEvent(network.name, "all", "networks", 1, self.why())
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterator[ResetEvent]:
         """The form of every gradient step; target networks follow by themselves. Leaves no event."""
         self.drift(networks, generator)
         return iter(())
 
     @torch.no_grad()
-    def drift(self, networks: list[Network], generator: torch.Generator) -> None:
+    def drift(self, networks: list[Network], generator: Random) -> None:
         """One step of the process, for all weights and biases at once."""
-        weights = [param.tensor for network in networks for param in _params(network)]
-        priors = [prior for network in networks for prior in self.priors(network, generator)]
-        torch._foreach_lerp_(weights, [mean for mean, _ in priors], 1 - self.gamma)
+        params = [param for network in networks for param in _params(network)]
+        weights = [param.tensor for param in params]
+        torch._foreach_lerp_(weights, [self.state[f"mu.{param.name}"] for param in params], 1 - self.gamma)
         if self.noise > 0:
-            sizes = [weight.numel() for weight in weights]
-            drawn = torch.randn(sum(sizes), generator=generator, device=weights[0].device, dtype=weights[0].dtype)
-            parts = torch.split(drawn, sizes)
-            eps = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
             scale = self.noise * math.sqrt(1 - self.gamma**2)
-            torch._foreach_mul_(eps, [scale * sigma for _, sigma in priors])
-            torch._foreach_add_(weights, eps)
+            for at, own in each_member(generator):
+                weights, state = [param.member(at).tensor for param in params], self.member(at).state
+                eps = normal_like(weights, own)
+                torch._foreach_mul_(eps, [scale * state[f"sigma.{param.name}"] for param in params])
+                torch._foreach_add_(weights, eps)
 
-    def priors(self, network: Network, generator: torch.Generator) -> list[tuple[Tensor, float]]:
-        """mu0 and sigma0 of every parameter, worked out when they are first asked for."""
-        found: list[tuple[Tensor, float]] = []
+    def find_priors(self, network: Network, generator: torch.Generator) -> None:
+        """Work out mu0 and sigma0 of every parameter."""
         for param in _params(network):
-            mean = self.state.get(key := f"mu.{param.name}")
-            if mean is None:
+            if (key := f"mu.{param.name}") not in self.state:
                 constant, sigma = _birth(param, generator)
                 mean = param.tensor.detach().clone() if self.towards == "initial" else constant
                 self.state[key], self.state[f"sigma.{param.name}"] = mean, sigma
-            found.append((mean, self.state[f"sigma.{param.name}"]))
-        return found
 
 
 def _params(network: Network) -> list[Param]:

@@ -30,6 +30,7 @@ themselves.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -38,6 +39,7 @@ from torch import Tensor
 
 from agents.interventions import MomentName, ResetEvent, Step
 from agents.layers import Layer, MomentPolicy, Network, Param
+from agents.stacking import Random, draw, each_member
 from configs.settings import SettingError
 from resets.base import Reset
 
@@ -99,13 +101,21 @@ class SWR(Reset):
         """Nothing at all for a factor of zero."""
         return self.factor > 0 and super().uses(moment)
 
-    def after_step(self, networks: list[Network], step: Step, generator: torch.Generator) -> Iterable[ResetEvent]:
+    def idle(self, number: int) -> float:
+        """All steps between two resets, unless utilities are averaged."""
+        return 0 if self.decay else -(number + 1) % self.every
+
+    def stacks(self, number: int) -> float:
+        """All steps."""
+        return math.inf
+
+    def after_step(self, networks: list[Network], step: Step, generator: Random) -> Iterable[ResetEvent]:
         """Average the utility where that is asked for, and reset weights at every F-th step."""
         due = (step.number + 1) % self.every == 0
         return self.reset(networks, due, generator) if due or self.decay else ()
 
     @torch.no_grad()
-    def reset(self, networks: list[Network], due: bool, generator: torch.Generator) -> Iterator[ResetEvent]:
+    def reset(self, networks: list[Network], due: bool, generator: Random) -> Iterator[ResetEvent]:
         """Look at the utilities and, where it is time, reset the weights that have least."""
         found = [(network, layer, param) for network in networks for layer, param in self.tensors(network)]
         if self.utility == "gradient":  # what has none was not in the loss of this step
@@ -113,7 +123,7 @@ class SWR(Reset):
         utilities = self.utilities([param for _, _, param in found], generator)
         if not due:
             return
-        counts: dict[tuple[str, str], int] = {}
+        counts: dict[tuple[str, str], Tensor] = {}
         for (network, layer, param), utility in zip(found, utilities, strict=True):
             matrix = param.as_matrix(utility)
             flat = matrix.flatten(-2) if layer and param is layer.weight else matrix
@@ -125,11 +135,12 @@ class SWR(Reset):
             if self.decay:
                 # As in the authors' code, a tensor in which nothing was reset keeps its average.
                 flat.mul_(~where.any(dim=-1, keepdim=True))
-            key = (network.name, layer.name if layer else "inputs")
-            counts[key] = counts.get(key, 0) + int(where.sum())
-        for (name, part), count in counts.items():
-            if count:
-                yield ResetEvent(name, part, "weights", count, f"every {self.every} gradient steps")
+            key, count = (network.name, layer.name if layer else "inputs"), where.sum(dim=-1)
+            counts[key] = counts[key] + count if key in counts else count
+        for at, _ in each_member(generator):
+            for (name, part), total in counts.items():
+                if number := int(total[at]):
+                    yield ResetEvent(name, part, "weights", number, f"every {self.every} gradient steps", at)
 
     def tensors(self, network: Network) -> Iterator[tuple[Layer | None, Param]]:
         """The parameters that may be reset, each with its layer; None for a normalisation of the inputs."""
@@ -144,13 +155,13 @@ class SWR(Reset):
             if self.norms:
                 yield from ((layer, param) for param in layer.norm)
 
-    def utilities(self, params: list[Param], generator: torch.Generator) -> list[Tensor]:
+    def utilities(self, params: list[Param], generator: Random) -> list[Tensor]:
         """The utility of every weight, in each tensor's own shape; under `decay` the averages, one step further."""
         if not params:
             return []
         tensors = [param.tensor for param in params]
         if self.utility == "random":
-            now = [torch.rand(t.shape, generator=generator, device=t.device) for t in tensors]
+            now = [draw(partial(_uniform, param), generator) for param in params]
         elif self.utility == "magnitude":
             now = list(torch._foreach_abs(tensors))
         else:
@@ -166,13 +177,17 @@ class SWR(Reset):
         torch._foreach_lerp_(averages, now, 1 - self.decay)
         return averages
 
-    def least_useful(self, utility: Tensor, generator: torch.Generator) -> Tensor:
+    def least_useful(self, utility: Tensor, generator: Random) -> Tensor:
         """The mask `[..., n]` of the weights to reset."""
         if self.rule == "threshold":
             return utility <= self.factor * utility.mean(dim=-1, keepdim=True)
         whole = math.floor(utility.shape[-1] * self.factor)
         chance = utility.shape[-1] * self.factor - whole
-        extra = torch.rand((*utility.shape[:-1], 1), generator=generator, device=utility.device) < chance
+        extra = draw(lambda own: torch.rand(1, generator=own, device=utility.device), generator) < chance
         chosen = torch.arange(utility.shape[-1], device=utility.device) < whole + extra.long()
         order = utility.argsort(dim=-1, stable=True)
         return torch.zeros_like(utility, dtype=torch.bool).scatter(-1, order, chosen)
+
+
+def _uniform(param: Param, generator: torch.Generator) -> Tensor:
+    return torch.rand(param.shape, generator=generator, device=param.tensor.device)

@@ -52,10 +52,10 @@ class UnitReset(Reset):
 
 
 def stacked(samples: dict[Layer, Tensor]) -> Iterator[tuple[list[Layer], Tensor]]:
-    """Layers whose samples `[outputs of a unit * samples, units]` have one shape, together.
+    """Layers whose samples `[..., outputs of a unit * samples, units]` have one shape, together.
 
     Yields:
-        The layers and their samples, `[layers, outputs of a unit, samples, units]`.
+        The layers and their samples, `[layers, ..., outputs of a unit, samples, units]`.
     """
     groups: dict[tuple[torch.Size, int], list[Layer]] = {}
     for layer, part in samples.items():
@@ -63,4 +63,4 @@ def stacked(samples: dict[Layer, Tensor]) -> Iterator[tuple[list[Layer], Tensor]
     for (_, expansion), layers in groups.items():
         parts = [samples[layer] for layer in layers]
         stack = torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
-        yield layers, stack.view(len(parts), expansion, -1, stack.shape[-1])
+        yield layers, stack.view(*stack.shape[:-2], expansion, -1, stack.shape[-1])

@@ -78,19 +78,19 @@ def test_ratios_are_taken_within_rounds_between_the_sides_that_are_fastest_over_
     rounds = [
         # A slow moment of the machine halves both speeds of a round, not their ratio. "ours too" leads in one round.
         {
-            "ours": [lap(800, 2, 1), lap(800, 2, 1)],  # 800 a second, 800 for a processor's second
+            "ours": [lap(800, 2, 1), lap(800, 2, 1)],  # 800 a second, 1600 undisturbed
             "ours too": [lap(100, 1, 1)],
             "theirs": [lap(200, 1, 0.25)],  # 200, 800
             "theirs too": [lap(100, 1, 1)],
         },
         {
-            "ours": [lap(400, 2, 1), lap(400, 2, 1)],  # 400, 400
+            "ours": [lap(400, 2, 1), lap(400, 2, 1)],  # 400, 800
             "ours too": [lap(900, 1, 1)],
             "theirs": [lap(100, 1, 0.25)],  # 100, 400
             "theirs too": [lap(100, 1, 1)],
         },
         {
-            "ours": [lap(800, 2, 2), lap(800, 2, 2)],  # 800, 400
+            "ours": [lap(800, 2, 2), lap(800, 2, 2)],  # 800, 800
             "ours too": [lap(300, 1, 1)],
             "theirs": [lap(100, 1, 0.25)],  # 100, 400
             "theirs too": [lap(100, 1, 1)],
@@ -99,14 +99,15 @@ def test_ratios_are_taken_within_rounds_between_the_sides_that_are_fastest_over_
     found = answer(question, rounds)
     assert (found["wall"].ours, found["wall"].theirs) == ("ours", "theirs")
     assert found["wall"].times == Spread(4.0, 4.0, 6.0)
-    assert found["processor"].times == Spread(1.0, 1.0, 1.0)
+    assert found["undisturbed"].times == Spread(2.0, 2.0, 2.0)
 
 
 def test_figures_of_a_side() -> None:
-    heats = [[lap(100, 1, 1.0, 3 * 2**20), lap(300, 2, 1.0, 2**20)], [lap(500, 1, 0.5, 2**20), lap(100, 1, 0.5, 2**20)]]
+    # Two threads are at work in the first process.
+    heats = [[lap(100, 1, 2.0, 3 * 2**20), lap(300, 2, 1.0, 2**20)], [lap(500, 1, 0.5, 2**20), lap(100, 1, 0.5, 2**20)]]
     found = Speed.of(heats)
     assert found.wall.median == (250 + 600) / 2
-    assert found.processor.median == (200 + 600) / 2
+    assert found.undisturbed.median == (400 + 1200) / 2
     assert (found.at_work, found.peak_mib) == (0.5, 3)
 
 

@@ -11,6 +11,7 @@ import torch
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
+from agents.population.by_hand import Shown
 from agents.population.modules import CannotStackError, StackedLinear, Stacker
 from agents.population.perceptron import Perceptrons, hidden_layers, product
 from agents.population.rows import Rows
@@ -68,6 +69,13 @@ class Headed:
             if keep:
                 self._start, self._outputs = latent, []
             return [head(latent) for head in self.heads]
+
+    def by_hand(self) -> list[Shown]:
+        """Who shows what passes through modules that are not called."""
+        if self._perceptrons is None:
+            return []
+        self._perceptrons.shown = Shown([(self.body, slice(None))])
+        return [self._perceptrons.shown]
 
     def learn(self, *gradients: Tensor) -> None:
         """Write the gradients of a loss by all parameters, given those by what the heads gave."""

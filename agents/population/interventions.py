@@ -15,6 +15,7 @@ from torch import nn
 from agents.injection import leaves
 from agents.passes import Ascends
 from agents.plasticity import Plasticity
+from agents.population.by_hand import Shown
 from agents.population.leading import Group
 from agents.population.stacks import StackedNetworks
 from agents.population.stepping import Stepper
@@ -31,6 +32,9 @@ class Stack(Protocol):
 
     def steppers_of(self, part: int) -> list[Stepper]:
         """What steps the members of a part, one for each of their optimisers."""
+
+    def by_hand(self) -> list[Shown]:
+        """Who shows what passes through modules that are not called."""
 
 
 def plasticities(callback: Any) -> Iterator[Plasticity]:
@@ -76,7 +80,7 @@ class Attached:
     def __init__(
         self, stack: Stack, models: Sequence[BaseAlgorithm], callbacks: Sequence[Any], parts: Sequence[slice]
     ) -> None:
-        self.passage = Passage()
+        self.passage = Passage(waits=True)
         self.groups: list[Group] = []
         self.members = [list(plasticities(callback)) for callback in callbacks]
         for number, (model, own) in enumerate(zip(models, self.members, strict=True)):
@@ -92,6 +96,7 @@ class Attached:
                 networks = StackedNetworks([plasticity.networks for plasticity in members], steppers)
                 seat = group_seat(stack, models, part, networks)
                 self.groups.append(Group(members, networks, steppers, self.passage, seat))
+        self.passage.start(stack.by_hand())
 
     def begin(self) -> None:
         """Called before an update."""

@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
 from agents.injection import leaves
+from agents.population.by_hand import Shown
 from agents.population.headed import Headed
 from agents.population.modules import CannotStackError, StackedLinear
 from agents.population.observations import preprocess
@@ -181,6 +182,10 @@ class OffPolicyStack:
     def steppers_of(self, part: int) -> list[Stepper]:
         """What steps the members of a part, one for each of their optimisers."""
         return [trained.steppers[part] for trained in self.trained]
+
+    def by_hand(self) -> list[Shown]:
+        """Who shows what passes through modules that are not called."""
+        return [*self.actor.by_hand(), *self.critics.network.by_hand()]
 
     # Rollouts
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import explained_variance
 from torch import Tensor, nn
 
 from agents.population.actions import Gaussian, actions_of
+from agents.population.by_hand import Shown
 from agents.population.modules import CannotStackError, Chain, StackedLinear, Stacker, is_watched
 from agents.population.observations import preprocess
 from agents.population.perceptron import Perceptrons, hidden_layers
@@ -109,6 +110,13 @@ class OnPolicyStack:
     def steppers_of(self, part: int) -> list[Stepper]:
         """What steps the members of a part, one for each of their optimisers."""
         return [self.steppers[part]]
+
+    def by_hand(self) -> list[Shown]:
+        """Who shows what passes through modules that are not called."""
+        if self.bodies is None:
+            return []
+        self.bodies.shown = Shown([(self.actor, slice(0, None, 2)), (self.critic, slice(1, None, 2))])
+        return [self.bodies.shown]
 
     # What the networks give
 

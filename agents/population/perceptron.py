@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from agents.population.by_hand import Shown
 from agents.population.rows import Rows
 
 Activation = Callable[[Tensor], Tensor]
@@ -75,6 +76,9 @@ class Perceptrons:
         rows: the parameters.
         gradient: where the gradients go, laid out as the rows are.
         shape: of each body.
+
+    Attributes:
+        shown: who shows interventions what passes through, if anybody does.
     """
 
     def __init__(self, rows: Rows, gradient: Tensor, shape: Shape) -> None:
@@ -87,6 +91,7 @@ class Perceptrons:
         self.weight_places, self.bias_places = places[::2], places[1::2]
         self.nonlinearities = [NONLINEARITIES[kind] for _, _, kind in shape]
         self.outputs: list[Tensor] = []
+        self.shown: Shown | None = None
 
     def forward(self, x: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
         """What each of a member's bodies makes of the same inputs.
@@ -117,19 +122,29 @@ class Perceptrons:
             flow: the inputs.
             keep: whether `learn` or `by_inputs` follows.
         """
-        outputs = [flow]
+        outputs, before = [flow], list[Tensor]()
         for weight, bias, nonlinearity in zip(self.transposed, self.biases, self.nonlinearities, strict=True):
-            flow = nonlinearity.forward(torch.baddbmm(bias, flow, weight))
+            flow = torch.baddbmm(bias, flow, weight)
+            if keep and self.shown and self.shown.before:
+                before.append(flow)
+                flow = flow.clone()
+            flow = nonlinearity.forward(flow)
             outputs.append(flow)
         if keep:
             self.outputs = outputs
+            if self.shown:
+                self.shown.run(outputs[0], before, outputs[1:])
         return flow
 
     @torch.no_grad()
     def learn(self, flow: Tensor) -> None:
         """Write the gradients of all weights and biases, given the gradient of the loss by what `run` gave."""
         for number in reversed(range(len(self.weights))):
+            if self.shown:
+                self.shown.by_outputs(number, flow)
             flow = self.nonlinearities[number].backward(flow, self.outputs[number + 1])
+            if self.shown:
+                self.shown.by_inputs(number, flow)
             product(flow.mT, self.outputs[number], out=self.weight_places[number])
             torch.sum(flow, dim=1, out=self.bias_places[number])
             if number:

@@ -29,7 +29,7 @@ class Side:
 SB3, SB3_THREAD, SB3_CORES = "SB3, one run at a time", "SB3, one run, 1 thread", "SB3, a run for each core"
 SBX, SBX_CORES = "SBX, one run at a time", "SBX, a run for each core"
 POPULATION, POPULATION_CORES, ONE = "population", "population, a share for each core", "population of one"
-OURS, OURS_CORES = "population, our stepping", "population, our stepping, a share for each core"
+OURS_CORES = "population, our stepping, a share for each core"
 SIDES: dict[str, Side] = {
     SB3: Side("sb3"),
     SB3_THREAD: Side("sb3", threads=1),
@@ -38,7 +38,6 @@ SIDES: dict[str, Side] = {
     SBX_CORES: Side("sbx", on_all_cores=True),
     POPULATION: Side("population", together=True, threads=1),
     POPULATION_CORES: Side("population", together=True, on_all_cores=True),
-    OURS: Side("population", together=True, threads=1, our_envs=True),
     OURS_CORES: Side("population", together=True, on_all_cores=True, our_envs=True),
     ONE: Side("population", threads=1),
 }
@@ -72,7 +71,7 @@ def all_seeds(aim: float) -> Question:
 
 def as_in_a_run(aim: float) -> Question:
     """The same with the environments stepped as `train.py` steps them, which is another gain."""
-    return Question("{members} seeds, our stepping", (OURS, OURS_CORES), "SB3", (SB3, SB3_CORES), aim)
+    return Question("{members} seeds, our stepping", (OURS_CORES,), "SB3", (SB3, SB3_CORES), aim)
 
 
 def one_seed(aim: float) -> Question:

@@ -47,7 +47,11 @@ def _make(device: str, seed: int) -> sb3.PPO:
 
 
 def cost(method: str, members: int, rounds: int, device: str = "cpu") -> Spread:
-    """Time of a population with a method over that of one without, each beside those just before and after it."""
+    """Time of a population with a method over that of one without, each beside those just before and after it.
+
+    Raises:
+        ValueError: populations train members with this method one after another; the message says why.
+    """
     torch.set_num_threads(1)
     plain, subject = Subject([], members, device), Subject([method], members, device)
     subject.seconds()

@@ -19,12 +19,16 @@ def per_second(heat: Heat) -> float:
     return sum(lap.steps / lap.seconds for lap in heat)
 
 
-def per_processor_second(heat: Heat) -> float:
-    """Environment steps for each second of a processor, which other programs on the machine hardly change."""
-    return sum(lap.steps for lap in heat) / sum(lap.processor for lap in heat)
+def undisturbed(heat: Heat) -> float:
+    """The same had other programs never taken a processor away.
+
+    A process that was at work for less than the time that went by would have needed no more than its own processor
+    time, with a processor to itself; one that was at work for more, with several threads, is taken as it was.
+    """
+    return sum(lap.steps / min(lap.seconds, lap.processor) for lap in heat)
 
 
-MEASURES: dict[str, Measure] = {"wall": per_second, "processor": per_processor_second}
+MEASURES: dict[str, Measure] = {"wall": per_second, "undisturbed": undisturbed}
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,14 @@ class Speed:
 
     Attributes:
         wall: environment steps a second.
-        processor: environment steps for each second of a processor.
+        undisturbed: the same had other programs never taken a processor away.
         at_work: share of the wall's time for which a process was at work, in the median; above 1 with several threads.
             With one thread, 1 where nobody else wanted the processor.
         peak_mib: memory of its largest process.
     """
 
     wall: Spread
-    processor: Spread
+    undisturbed: Spread
     at_work: float
     peak_mib: int
 
@@ -96,7 +100,7 @@ class Speed:
         laps = [lap for heat in heats for lap in heat]
         return cls(
             wall=Spread.of(map(per_second, heats)),
-            processor=Spread.of(map(per_processor_second, heats)),
+            undisturbed=Spread.of(map(undisturbed, heats)),
             at_work=round(statistics.median(lap.processor / lap.seconds for lap in laps), 2),
             peak_mib=round(max(lap.peak for lap in laps) / 2**20),
         )

@@ -10,7 +10,7 @@ from reporting.figures.style import FAINT, WIDTH, looks, new_axes, png, styled
 
 from .arithmetic import limit_at_shapes, products
 from .race import race
-from .ratios import per_processor_second, per_second
+from .ratios import per_second, undisturbed
 from .work import Work
 
 WIDTHS = (64, 256, 1024)
@@ -28,7 +28,7 @@ class Point:
         width: of both hidden layers.
         members: in the population.
         wall: environment steps a second, of all members.
-        processor: the same for each second of a processor.
+        undisturbed: the same had other programs never taken the processor away.
         limit: such steps a second, were there only matrix products at the machine's best rate.
         limit_at_shapes: the same with each product at the rate of its own shape.
     """
@@ -36,19 +36,19 @@ class Point:
     width: int
     members: int
     wall: float
-    processor: float
+    undisturbed: float
     limit: float
     limit_at_shapes: float
 
     @property
     def share(self) -> float:
         """How much of the arithmetic limit is reached."""
-        return self.processor / self.limit
+        return self.undisturbed / self.limit
 
     @property
     def share_at_shapes(self) -> float:
         """How much is reached of what these shapes allow."""
-        return self.processor / self.limit_at_shapes
+        return self.undisturbed / self.limit_at_shapes
 
 
 def measure(widths: Sequence[int], members: Sequence[int], best: float, seconds: float, device: str) -> Iterator[Point]:
@@ -78,13 +78,11 @@ def measure(widths: Sequence[int], members: Sequence[int], best: float, seconds:
                 device=device,
             )
             laps = race([work])
-            speed = per_second(laps)
             yield Point(
                 width=width,
                 members=number,
-                wall=speed,
-                # On a GPU the processor only hands out work; what there is of it is no measure of speed.
-                processor=per_processor_second(laps) if device == "cpu" else speed,
+                wall=per_second(laps),
+                undisturbed=undisturbed(laps),
                 limit=best / sum(asked.values()),
                 limit_at_shapes=limit_at_shapes(number, BATCH, width, asked, device),
             )
@@ -108,7 +106,7 @@ def draw(points: Iterable[Point], path: Path) -> None:
         figure, axes = new_axes(WIDTH, 4.2)
         for (label, look), own in zip(styles.items(), by_width.values(), strict=True):
             members = [point.members for point in own]
-            axes.plot(members, [point.processor for point in own], color=look.color, marker=look.marker, label=label)
+            axes.plot(members, [point.undisturbed for point in own], color=look.color, marker=look.marker, label=label)
             axes.plot(members, [point.limit for point in own], color=look.color, linestyle="--", linewidth=0.8)
             axes.plot(members, [point.limit_at_shapes for point in own], color=look.color, linestyle=":", linewidth=1)
         axes.plot([], [], color=FAINT, linestyle="--", linewidth=0.8, label="arithmetic limit, best product")
@@ -119,6 +117,6 @@ def draw(points: Iterable[Point], path: Path) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("members")
-        axes.set_title("environment steps a second of a processor, all members together", loc="left")
-        axes.legend(fontsize=7, ncols=2)
+        axes.set_title("environment steps a second of all members together, one thread", loc="left")
+        figure.legend(loc="outside lower center", ncols=5, fontsize=7)
         path.write_bytes(png(figure, dpi=150))

@@ -16,13 +16,13 @@ import tests.models as models
 from agents.layers import reinitialize_units
 from agents.plasticity import Plasticity
 from agents.sb3 import read_networks
+from configs.building import build
 from configs.command_line import parse
 from configs.settings import UsageError
 from optimizers import OPTIMIZERS, SAM, AdamRel, MomentReset, Muon, OptimizerSettings
 from optimizers.muon import MuonOptimizer
 from resets import ReDo
 from tests.models import STEPS, make, plain_weights, weights
-from train import build
 
 KINDS = ["ppo", "a2c", "sac", "td3", "dqn", "tqc"]
 INSTALLED = [name for name in OPTIMIZERS if name != "kron" or importlib.util.find_spec("kron_torch")]

@@ -79,7 +79,7 @@ def test_against_a_loop_over_units(snr: SNR) -> None:
         fires = torch.rand(2, 12, generator=generator) < rates
         h = torch.zeros(2, 5, 12)
         h[:, 3] = torch.where(fires, 0.1, 0.0)
-        found = snr.follow(layers, h)
+        found = {layer: mask for masks in snr.follow(layers, h) for layer, mask in zip(layers, masks, strict=True)}
         for layer, loop, fired in zip(layers, loops, fires.tolist(), strict=True):
             expected = loop.step(fired)
             mask = found.get(layer, torch.zeros(12, dtype=torch.bool))
@@ -95,12 +95,12 @@ def test_a_unit_that_is_never_silent_keeps_its_threshold() -> None:
     layers = read_networks(make("ppo"))[0].hidden[:1]
     snr = SNR(max_age=40, adapt_every=10)
     for _ in range(100):
-        assert snr.follow(layers, torch.ones(1, 4, 12)) == {}
+        assert snr.follow(layers, torch.ones(1, 4, 12)) == []
     silent = torch.ones(1, 4, 12)
     silent[:, :, 5] = 0.0
     found = [snr.follow(layers, silent) for _ in range(20)]
     assert all(not masks for masks in found[:19])
-    assert found[19][layers[0]].nonzero().flatten().tolist() == [5]
+    assert found[19][0][0].nonzero().flatten().tolist() == [5]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import Tensor
 from agents.interventions import Intervention, ResetEvent
 from agents.layers import Network, Param
 from agents.sb3 import read_networks
+from agents.stacking import Generators
 from configs.settings import SettingError
 from resets import SWR
 from tests.models import make, plain_weights, step_of, train, weights
@@ -104,7 +105,7 @@ def test_the_remainder_is_a_coin_with_its_own_probability() -> None:
 
 def test_leading_dimensions_are_members_of_their_own() -> None:
     utility = torch.tensor([[3.0, 1.0, 2.0, 9.0], [0.1, 0.4, 0.3, 0.2]])
-    generator = torch.Generator()
+    generator = Generators([torch.Generator(), torch.Generator()])
     lowest = SWR(factor=0.5, rule="proportional").least_useful(utility, generator)
     assert lowest.tolist() == [[False, True, True, False], [True, False, False, True]]
     below = SWR(factor=0.5, rule="threshold").least_useful(utility, generator)  # means 3.75 and 0.25
