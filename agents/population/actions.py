@@ -49,8 +49,8 @@ class Actions(ABC):
         self._noise: list[Tensor] = []
 
     @abstractmethod
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> tuple[Tensor, Tensor]:
-        """Actions, and their log-probabilities `[members, samples]`.
+    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
+        """Actions.
 
         Each member's noise is what `torch.distributions` would draw from its own stream.
 
@@ -87,19 +87,16 @@ class Choices(Actions):
     def _parts(self, outputs: Tensor) -> Sequence[Tensor]:
         return (outputs,) if len(self.sizes) == 1 else torch.split(outputs, self.sizes, dim=-1)
 
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> tuple[Tensor, Tensor]:
+    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """The largest quotient of probability and an exponential number is what `torch.multinomial` draws."""
-        chosen, log_probs = [], []
+        chosen = []
         for number, part in enumerate(self._parts(outputs)):
             logs = part - part.logsumexp(dim=-1, keepdim=True)
             noise = self._buffer(number, part)
             for row, own in zip(noise, streams, strict=True):
                 row.exponential_(generator=own.device)
             chosen.append(logs.softmax(dim=-1).div_(noise).argmax(dim=-1, keepdim=True))
-            log_probs.append(logs.gather(-1, chosen[-1]).squeeze(-1))
-        if len(chosen) == 1:
-            return chosen[0], log_probs[0]
-        return torch.cat(chosen, dim=-1), torch.stack(log_probs).sum(dim=0)
+        return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
 
     def evaluate(self, outputs: Tensor, log_std: Tensor | None, actions: Tensor) -> Evaluation:
         """With logits l, probabilities p, choice a: d log p_a / dl = [a] - p, and dH / dl = -p (log p + H)."""
@@ -126,7 +123,7 @@ class Choices(Actions):
 class Gaussian(Actions):
     """Independent normal numbers, whose standard deviations do not depend on the state."""
 
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> tuple[Tensor, Tensor]:
+    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """Mean plus noise."""
         assert log_std is not None
         noise = self._buffer(0, outputs)
@@ -134,8 +131,7 @@ class Gaussian(Actions):
             row.normal_(generator=own.device)
         # As SB3 has it, for the last bit: the exponential of each member's own vector.
         std = torch.stack([row.exp() for row in log_std.unbind()]).unsqueeze(1)
-        actions = outputs + noise * std
-        return actions, self._log_prob((actions - outputs) / std, log_std)
+        return outputs + noise * std
 
     def _log_prob(self, z: Tensor, log_std: Tensor) -> Tensor:
         constant = log_std.sum(dim=-1, keepdim=True) + HALF_LOG_TAU * z.shape[-1]
@@ -159,11 +155,10 @@ class Gaussian(Actions):
 class Bits(Actions):
     """Several bits, each of which is one with a chance of its own."""
 
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> tuple[Tensor, Tensor]:
+    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """A draw for each bit."""
         rows = zip(outputs.sigmoid(), streams, strict=True)
-        actions = torch.stack([torch.bernoulli(row, generator=own.device) for row, own in rows])
-        return actions, self.evaluate(outputs, log_std, actions).log_prob
+        return torch.stack([torch.bernoulli(row, generator=own.device) for row, own in rows])
 
     def evaluate(self, outputs: Tensor, log_std: Tensor | None, actions: Tensor) -> Evaluation:
         """With logits l and chances p: d log p(a) / dl = a - p, and dH / dl = -l p (1 - p)."""

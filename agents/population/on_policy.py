@@ -40,6 +40,10 @@ ARRAYS = ("observations", "actions", "rewards", "returns", "episode_starts", "va
 """What a rollout buffer keeps."""
 
 
+AT_ONCE = 256
+"""Steps of a rollout that are looked back on in one pass: more would need more memory and save nothing."""
+
+
 class OnPolicyStack:
     """The networks, rollouts and updates of all members.
 
@@ -78,9 +82,7 @@ class OnPolicyStack:
         self.is_exact = isinstance(first.action_space, spaces.Box) and self.rows.flat.device.type == "cpu"
         acting = [part for chain in (self.actor, self.action_head) for part in chain.modules()]
         self.acting = [part for part in acting if isinstance(part, StackedLinear)]
-        is_small = any(part.is_small(first.n_envs) for part in self.acting[:-1])
         self.gradient = torch.zeros_like(self.rows.flat)
-        self.bodies_act = alike and not (self.is_exact and is_small)
         self.bodies = Perceptrons(self.rows, self.gradient, hidden_layers(bodies[0]) or ()) if alike else None
         self.steppers = [
             Stepper(
@@ -120,27 +122,19 @@ class OnPolicyStack:
 
     # What the networks give
 
-    def _latents(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """What the heads of actor and critic read."""
-        if self.bodies and self.bodies_act:
-            for_actor, for_critic = self.bodies.forward(seen.flatten(2))
-            return for_actor, for_critic
-        return self.actor(seen), self.critic(seen)
-
     @torch.inference_mode()
-    def act(self, observations: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions `[members, samples, dimensions]`, values and log-probabilities `[members, samples]`."""
-        for_actor, for_critic = self._latents(preprocess(observations, self.first.policy))
-        outputs, values = self.action_head(for_actor), self.value_head(for_critic)
-        actions, log_probs = self.actions.sample(outputs, self.log_std, self.streams)
-        return actions, values.squeeze(-1), log_probs
+    def act(self, observations: Any) -> tuple[Tensor, Tensor]:
+        """Actions `[members, samples, dimensions]`, and what the heads gave, `[members, samples, outputs]`."""
+        outputs = self.action_head(self.actor(preprocess(observations, self.first.policy)))
+        return self.actions.sample(outputs, self.log_std, self.streams), outputs
 
     # Rollouts
 
     def collect(self, callbacks: Sequence[BaseCallback], scopes: Sequence[dict[str, Any]]) -> bool:
         """Collect one rollout of every member; returns whether all callbacks want to go on.
 
-        Callbacks find what they look for in the member's scope, under the names that SB3's own local variables have.
+        Callbacks find what they look for in the member's scope, under the names that SB3's own local variables have; but
+        values and log-probabilities are known once the rollout is complete, in the buffer.
         """
         models, first = self.models, self.first
         for model in models:
@@ -152,22 +146,20 @@ class OnPolicyStack:
             layer.exact = self.is_exact
         shape = (len(models), first.n_envs, *first.action_space.shape)
         observed, starts = self._observed()
-        ended = np.zeros_like(starts)
+        ended, outputs = np.zeros_like(starts), list[Tensor]()
         for step in range(first.n_steps):
             buffers["observations"][:, step], buffers["episode_starts"][:, step] = observed, starts
-            found, values, log_probs = self.act(observed)
-            buffers["values"][:, step] = values.cpu().numpy()
-            buffers["log_probs"][:, step] = log_probs.cpu().numpy()
+            found, given = self.act(observed)
+            outputs.append(given)
             actions = found.cpu().numpy()
             buffers["actions"][:, step] = actions
             actions = actions.reshape(shape)
             clipped = np.clip(actions, first.action_space.low, first.action_space.high) if box else actions
             stepped: list[Any] = self.steps(list(clipped))
-            shown = zip(actions, clipped, values.unsqueeze(-1).unbind(), log_probs.unbind(), strict=True)
             for number, (new_obs, rewards, dones, infos) in enumerate(stepped):
                 model, scope = models[number], scopes[number]
                 model.num_timesteps += model.n_envs
-                scope["actions"], scope["clipped_actions"], scope["values"], scope["log_probs"] = next(shown)
+                scope["actions"], scope["clipped_actions"] = actions[number], clipped[number]
                 scope["new_obs"], scope["rewards"], scope["dones"], scope["infos"] = new_obs, rewards, dones, infos
                 scope["n_steps"] = step
                 if not callbacks[number].on_step():
@@ -183,6 +175,7 @@ class OnPolicyStack:
             starts, ended = ended, starts
         for layer in self.acting:
             layer.exact = False
+        self._look_back(buffers, outputs)
         self._compute_advantages(buffers, observed, starts)
         for model in models:
             model.rollout_buffer.pos, model.rollout_buffer.full = model.n_steps, True
@@ -219,6 +212,29 @@ class OnPolicyStack:
                 last = model.policy.obs_to_tensor(info["terminal_observation"])[0]
                 with torch.no_grad():
                     rewards[index] += model.gamma * model.policy.predict_values(last)[0]
+
+    @torch.inference_mode()
+    def _look_back(self, buffers: dict[str, np.ndarray[Any, Any]], outputs: Sequence[Tensor]) -> None:
+        """Values and log-probabilities of all steps, which nobody needs before: some hundred steps at a time.
+
+        Args:
+            buffers: with observations and actions.
+            outputs: of the action heads, at each step.
+        """
+        for start in range(0, len(outputs), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            seen = preprocess(self._merged(buffers["observations"][:, part]), self.first.policy)
+            values = self.value_head(self.critic(seen)).squeeze(-1)
+            actions = self._merged(buffers["actions"][:, part]).float()
+            given = torch.stack(list(outputs[part]), dim=1).flatten(1, 2)
+            log_probs = self.actions.evaluate(given, self.log_std, actions).log_prob
+            for name, found in (("values", values), ("log_probs", log_probs)):
+                array = buffers[name][:, part]
+                array[:] = found.cpu().numpy().reshape(array.shape)
+
+    def _merged(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """From `[members, steps, environments, ...]` to `[members, steps * environments, ...]`."""
+        return torch.as_tensor(array, device=self.first.device).flatten(1, 2)
 
     @torch.inference_mode()
     def _compute_advantages(
