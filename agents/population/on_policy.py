@@ -133,8 +133,8 @@ class OnPolicyStack:
     def collect(self, callbacks: Sequence[BaseCallback], scopes: Sequence[dict[str, Any]]) -> bool:
         """Collect one rollout of every member; returns whether all callbacks want to go on.
 
-        Callbacks find what they look for in the member's scope, under the names that SB3's own local variables have; but
-        values and log-probabilities are known once the rollout is complete, in the buffer.
+        Callbacks find what they look for in the member's scope, under the names that SB3's own local variables have.
+        Values and log-probabilities are known once the rollout is complete, in the buffer.
         """
         models, first = self.models, self.first
         for model in models:

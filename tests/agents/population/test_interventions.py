@@ -19,9 +19,10 @@ from agents.interventions import Intervention
 from agents.plasticity import Plasticity
 from agents.population import Population
 from agents.population.interventions import parts_of, plasticities
+from agents.population.stepping import Stepper
 from agents.stacking import Generators, SharedMemory, draw, each_member
 from optimizers import SAM, UnitAdam
-from regularizers import L2, REGULARIZERS, EffectiveRank, FeatureNorm, L2Init, Spectral, WeightClipping
+from regularizers import L2, REGULARIZERS, EffectiveRank, FeatureNorm, InFeR, L2Init, Spectral, WeightClipping
 from resets import CBP, RESETS, SWR, PlasticityInjection, ReDo
 from tests.methods import METHODS
 from tests.models import small, weights
@@ -29,7 +30,6 @@ from tests.models import small, weights
 Make = Callable[[int], BaseAlgorithm]
 Interventions = Callable[[], Sequence[Intervention]]
 
-STEPS = {"ppo": 96, "sac": 24}
 STACKED = [row for row, method in METHODS.items() if not method.adds_parameters]
 OTHERS = [row for row in STACKED if row != "fire"]
 TOGETHER = [["fire"], *(OTHERS[number::6] for number in range(6))]
@@ -38,16 +38,14 @@ have with whatever rounding leaves."""
 
 
 def make_ppo(seed: int, **arguments: Any) -> BaseAlgorithm:
+    # Three actions: of two, the biases are each other's opposites, and which is smaller is for rounding to say.
     settings: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "policy_kwargs": small()}
-    return sb3.PPO("MlpPolicy", arguments.pop("env", "CartPole-v1"), seed=seed, device="cpu", **(settings | arguments))
+    return sb3.PPO("MlpPolicy", arguments.pop("env", "Acrobot-v1"), seed=seed, device="cpu", **(settings | arguments))
 
 
 def make_sac(seed: int) -> BaseAlgorithm:
     settings: dict[str, Any] = {"buffer_size": 100, "batch_size": 16, "learning_starts": 12, "policy_kwargs": small()}
     return sb3.SAC("MlpPolicy", "Pendulum-v1", seed=seed, device="cpu", **settings)
-
-
-MAKE: dict[str, Make] = {"ppo": make_ppo, "sac": make_sac}
 
 
 class Member:
@@ -117,24 +115,46 @@ class Leads:
             ]
 
 
-def check(kind: str, interventions: Interventions) -> None:
-    """A population of two, whose interventions act as stacks, equals two agents."""
-    members, leads = [Member(interventions(), seed) for seed in range(2)], Leads()
-    train_together(MAKE[kind], members, STEPS[kind], leads)
-    assert leads.seen
-    assert all(leads.seen)
+@pytest.fixture
+def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where a member's own optimiser has to step."""
+    monkeypatch.setattr(Stepper, "_own_step", lambda stepper, number: pytest.fail("a member steps by itself"))
+
+
+def check(make: Make, steps: int, interventions: Interventions) -> None:
+    """A population of two equals two agents."""
+    members = [Member(interventions(), seed) for seed in range(2)]
+    train_together(make, members, steps)
     for seed, member in enumerate(members):
-        member.compare(train_alone(MAKE[kind], interventions, STEPS[kind], seed))
+        member.compare(train_alone(make, interventions, steps, seed))
 
 
+@pytest.mark.usefixtures("stacked")
 @pytest.mark.parametrize("row", STACKED)
 def test_members_of_ppo_are_what_they_are_alone(row: str) -> None:
-    check("ppo", lambda: [METHODS[row].acting()])
+    check(make_ppo, 96, lambda: [METHODS[row].acting()])
 
 
+@pytest.mark.usefixtures("stacked")
+def test_step_counts_that_are_set_back() -> None:
+    """By resets that leave events, and by one that finds nothing to reset."""
+    kept: Any = "zero_and_step"
+    check(make_ppo, 96, lambda: [CBP(replacement_rate=0.05, maturity=1, moments=kept), SWR(every=3, moments=kept)])
+    check(make_ppo, 96, lambda: [SWR(every=3, factor=1e-20, utility="magnitude", moments=kept)])
+
+
+@pytest.mark.usefixtures("stacked")
+def test_learning_rates_that_change() -> None:
+    def make(seed: int) -> BaseAlgorithm:
+        return make_ppo(seed, learning_rate=lambda left: 0.01 * left)
+
+    check(make, 96, lambda: [L2(1.0, decay="decoupled"), InFeR(1e-3)])
+
+
+@pytest.mark.usefixtures("stacked")
 @pytest.mark.parametrize("rows", TOGETHER, ids=lambda rows: rows[0])
 def test_members_of_sac_are_what_they_are_alone(rows: list[str]) -> None:
-    check("sac", lambda: [METHODS[row].acting() for row in rows])
+    check(make_sac, 24, lambda: [METHODS[row].acting() for row in rows])
 
 
 def test_every_method_is_tried_or_refused() -> None:
@@ -189,10 +209,10 @@ class Listener(BaseCallback):
 def test_steps_that_somebody_has_to_hear_of_are_taken_one_after_another(interventions: Interventions) -> None:
     listeners = [Listener() for _ in range(2)]
     members = [Member(interventions(), seed, listener) for seed, listener in enumerate(listeners)]
-    train_together(make_ppo, members, STEPS["ppo"])
+    train_together(make_ppo, members, 96)
     for seed, (member, listener) in enumerate(zip(members, listeners, strict=True)):
         alone = Listener()
-        member.compare(train_alone(make_ppo, interventions, STEPS["ppo"], seed, alone))
+        member.compare(train_alone(make_ppo, interventions, 96, seed, alone))
         assert len(listener.heard) == len(alone.heard) == 4
         torch.testing.assert_close(listener.heard, alone.heard, rtol=1e-3, atol=1e-5)
 
@@ -210,7 +230,7 @@ class Bursting(gym.Wrapper[Any, Any, Any, Any]):
         return observation, math.nan if self.countdown == 0 else reward, *rest
 
 
-@pytest.mark.parametrize("interventions", MIXED.values(), ids=MIXED)
+@pytest.mark.parametrize("interventions", [*MIXED.values(), list], ids=[*MIXED, "none"])
 def test_a_member_whose_step_is_left_out_is_left_alone(interventions: Interventions) -> None:
     """The first member's gradients are not finite for a whole update; the second one's are."""
 
