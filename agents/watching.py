@@ -113,8 +113,11 @@ class Passage:
     def add_gradient(self, tensor: Tensor, row: "Row", gradient: Tensor) -> None:
         """Add to the gradient of a tensor, or of its rows, once a loss runs backward."""
         if tensor.grad_fn is None:
-            whole = self.added.setdefault(tensor, torch.zeros_like(tensor)) if row is not None else tensor
-            self.added[tensor] = gradient if row is None else _add_row(row, gradient, whole)
+            known = self.added.get(tensor)
+            if row is None:
+                self.added[tensor] = gradient if known is None else known + gradient
+            else:
+                self.added[tensor] = _add_row(row, gradient, torch.zeros_like(tensor) if known is None else known)
         elif row is None:
             tensor.register_hook(functools.partial(torch.add, gradient))  # type: ignore[no-untyped-call]
         else:

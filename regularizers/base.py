@@ -139,19 +139,32 @@ class Chosen:
 
     def lengths(self, values: Sequence[Tensor]) -> Tensor:
         """The norms `[..., params]` of tensors like the matrices of all parameters."""
+        if not self.params[0].members:
+            return torch.stack(torch._foreach_norm(list(values)))
         weights = len(self.by_kind["weight"])
         norms = [torch.linalg.vector_norm(value, dim=(-2, -1)) for value in values[:weights]]
         norms += [torch.linalg.vector_norm(value, dim=-1) for value in values[weights:]]
         return torch.stack(norms, dim=-1)
 
 
-def times(matrix: Tensor, vector: Tensor, add: Tensor | None = None, share: float = 1.0) -> Tensor:
+def row_times(row: Tensor, matrix: Tensor) -> Tensor:
+    """A vector `[..., m]` times a matrix `[..., m, n]`."""
+    if row.dim() == 1:
+        return torch.mv(matrix.t(), row)
+    return torch.bmm(row.unsqueeze(-2), matrix).squeeze(-2)
+
+
+def times_column(matrix: Tensor, column: Tensor, add: Tensor, share: float) -> Tensor:
     """A matrix `[..., m, n]` times a vector `[..., n]`, and a share of another `[..., m]`."""
-    if vector.dim() == 1:
-        return torch.mv(matrix, vector) if add is None else torch.addmv(add, matrix, vector, beta=share)
+    if column.dim() == 1:
+        return torch.addmv(add, matrix, column, beta=share)
     # On a CPU a row times matrices takes less than half of the time that matrices times a column do.
-    product = torch.bmm(vector.unsqueeze(-2), matrix.mT).squeeze(-2)
-    return product if add is None else product.add_(add, alpha=share)
+    return row_times(column, matrix.mT).add_(add, alpha=share)
+
+
+def outer(u: Tensor, v: Tensor) -> Tensor:
+    """The products `[..., m, n]` of all entries of two vectors `[..., m]` and `[..., n]`."""
+    return torch.outer(u, v) if u.dim() == 1 else u.unsqueeze(-1) * v.unsqueeze(-2)
 
 
 def spread(values: Tensor, like: Tensor) -> Tensor:

@@ -114,4 +114,5 @@ def _read(features: Tensor, heads: Tensor) -> Tensor:
     weights, biases = heads[..., :-1], heads[..., -1]
     if heads.dim() == 2:
         return linear(features, weights, biases)
-    return torch.baddbmm(biases.unsqueeze(-2), features, weights.mT)
+    # On a CPU products of many matrices are slow where the second has few columns.
+    return torch.baddbmm(biases.unsqueeze(-1), weights, features.mT).mT

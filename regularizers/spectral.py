@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from agents.layers import Layer, Param
-from regularizers.base import Chosen, Kind, Segments, WeightPenalty, times
+from regularizers.base import Chosen, Kind, Segments, WeightPenalty, outer, row_times, times_column
 
 TRACE = 1e-12
 """Share of the old vector that stays in the new one: it holds the direction while a matrix is zero."""
@@ -84,13 +84,13 @@ class Spectral(WeightPenalty):
         weights, offsets = chosen.by_kind["weight"], chosen.by_kind["bias"] + chosen.by_kind["offset"]
         n, k = len(weights), self.k
         old = [self.vector(param) for param in weights]
-        right = [times(param.matrix.mT, u) for param, u in zip(weights, old, strict=True)]
-        left = [times(param.matrix, v, u, TRACE) for param, u, v in zip(weights, old, right, strict=True)]
+        right = [row_times(u, param.matrix) for param, u in zip(weights, old, strict=True)]
+        left = [times_column(param.matrix, v, u, TRACE) for param, u, v in zip(weights, old, right, strict=True)]
         vectors = [*left, *right, *(param.tensor for param in offsets)]
         segments, flat = chosen.once("vectors", lambda: Segments(vectors)), torch.cat(vectors, dim=-1)
         squares = segments.sums(flat * flat)
-        long, short = squares[..., :n].sqrt(), squares[..., n : 2 * n].sqrt().clamp_min(1e-6)
-        square = squares[..., 2 * n :]
+        left_squares, right_squares, square = torch.split(squares, [n, n, len(offsets)], dim=-1)
+        long, short = left_squares.sqrt(), right_squares.sqrt().clamp_min(1e-6)
 
         sigma = long / short
         power = sigma ** (k - 1)
@@ -102,8 +102,7 @@ class Spectral(WeightPenalty):
         self.state.update((f"u.{param.name}", u) for param, u in zip(weights, us, strict=True))
         scale_terms, scale_gradients = self.scale_derivatives(chosen, factor)
         terms = torch.cat([excess * excess, square**k, *scale_terms], dim=-1)
-        slopes_of_weights = [u.unsqueeze(-1) * v.unsqueeze(-2) for u, v in zip(us, vs, strict=True)]
-        return chosen.by_network(terms), [*slopes_of_weights, *bs, *scale_gradients]
+        return chosen.by_network(terms), [*map(outer, us, vs), *bs, *scale_gradients]
 
     def scale_derivatives(self, chosen: Chosen, factor: float) -> tuple[list[Tensor], list[Tensor]]:
         """The terms of normalisations' scales and their gradients; equally large entries share one."""

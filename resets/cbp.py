@@ -146,10 +146,10 @@ class CBP(UnitReset):
                 gradients |= step.gradients(network)
                 found = {layer: h for layer, h in found.items() if layer in gradients}
             samples |= {layer: found[layer] for layer in self.chosen_layers(network) if layer in found}
-        averages: dict[Layer, tuple[Tensor, Tensor]] = {}
+        averages: dict[Layer, tuple[Tensor, Tensor, int]] = {}
         for layers, h in stacked(samples):
-            rows = (average.unbind() for average in self.follow(layers, h, gradients))
-            averages |= dict(zip(layers, zip(*rows, strict=True), strict=True))
+            utility, seen = self.follow(layers, h, gradients)
+            averages.update((layer, (utility, seen, row)) for row, layer in enumerate(layers))
         for at, own in each_member(generator):
             if chosen := self.member(at).choose(averages, at, own):
                 self.remind()
@@ -161,12 +161,13 @@ class CBP(UnitReset):
                             yield ResetEvent(network.name, layer.name, "units", count, f"lowest {self.utility}", at)
 
     def choose(
-        self, averages: dict[Layer, tuple[Tensor, Tensor]], at: At, generator: torch.Generator
+        self, averages: dict[Layer, tuple[Tensor, Tensor, int]], at: At, generator: torch.Generator
     ) -> dict[Layer, Tensor]:
         """The units to replace now.
 
         Args:
-            averages: of utilities and of the constant 1, `[..., units]`; of all members where this is one of a stack's.
+            averages: of utilities and of the constant 1, `[layers, ..., units]`, and which row is the layer's; of all
+                members where this is one of a stack's.
             at: which of these it is.
             generator: its own.
 
@@ -174,9 +175,9 @@ class CBP(UnitReset):
             The mask `[units]` for each layer in which there are any.
         """
         chosen: dict[Layer, Tensor] = {}
-        for layer, (utility, seen) in averages.items():
+        for layer, (utility, seen, row) in averages.items():
             if count := self.due(layer, self.grow_older(layer), generator):
-                worth = utility[at] / seen[at]
+                worth = utility[row][at] / seen[row][at]
                 if self.utility == "random":
                     worth = torch.rand(layer.units, generator=generator, device=worth.device)
                 mature = (self.age(layer) > self.maturity).to(worth.device)

@@ -142,8 +142,10 @@ def group_seat(stack: Stack, models: Sequence[Any], part: slice, networks: Stack
     found: dict[nn.Module, tuple[nn.Module, Row]] = {}
     for leaf, (module, rows) in _places(stack, models[0], models[part.start]):
         step, start = rows.step or 1, rows.start or 0
+        everything = step == 1 and part == slice(0, len(models))
+        row = None if everything else slice(start + part.start * step, part.stop * step, step)
         for made in networks.made[leaf].modules() if leaf in networks.made else ():
-            found[made] = module, slice(start + part.start * step, part.stop * step, step)
+            found[made] = module, row
     return Seat(found)
 
 
