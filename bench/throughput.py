@@ -9,8 +9,8 @@ Ratios are of environment steps a second of all seeds together, the fastest of o
 two within the same round: median and middle half over the rounds. Beside them stands the same undisturbed: as if other
 programs had never taken a processor away, each process needing no more than its own processor time.
 
-    python -m venv /tmp/sbx && /tmp/sbx/bin/pip install 'sbx-rl==0.28.0' 'gymnasium[mujoco]' packaging
-    python bench/throughput.py --sbx-python /tmp/sbx/bin/python --write         # everything
+    python -m venv sbx && sbx/bin/pip install 'sbx-rl==0.28.0' 'gymnasium[mujoco]' packaging
+    python bench/throughput.py --sbx-python sbx/bin/python --write         # everything
     python bench/throughput.py --only ppo_cartpole scaling --rounds 5 --write   # keeps the other cases' figures
     python bench/throughput.py --device cuda --members 64                       # the same tables on a GPU
 
