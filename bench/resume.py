@@ -17,6 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # where the tests are, which are not installed
+
 from optimizers import OPTIMIZERS
 from tests.methods import METHODS
 from tests.resuming import check_resume, flags_of
