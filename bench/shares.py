@@ -35,7 +35,6 @@ from stable_baselines3.sac.policies import Actor
 from agents.population.headed import Headed
 from agents.population.off_policy import OffPolicyStack
 from agents.population.on_policy import OnPolicyStack
-from agents.population.perceptron import Perceptrons
 from agents.population.replay import Replay
 from agents.population.squashed import Squashed
 from agents.population.stepping import Stepper
@@ -52,10 +51,10 @@ PARTS: dict[str, list[Callable[..., Any]]] = {
     ],
     "target networks": [polyak_update, OffPolicyStack._update_targets],
     "minibatches": [RolloutBuffer.get, ReplayBuffer.sample, Replay.sample],
-    "backward": [torch.Tensor.backward, Perceptrons.backward, Headed.learn, Headed.by_inputs],
+    "backward": [torch.Tensor.backward, Headed.learn, Headed.by_inputs],
     "forward": [
         ActorCriticPolicy.evaluate_actions, Actor.action_log_prob, ContinuousCritic.forward,
-        Perceptrons.forward, Headed.__call__, Squashed.draw, Squashed.log_prob,
+        Headed.__call__, Squashed.draw, Squashed.log_prob,
     ],
     "losses, rest of updates": [PPO.train, SAC.train, OnPolicyStack.train, OffPolicyStack.train],
 }  # fmt: skip

@@ -52,7 +52,6 @@ class Checkpointer:
         note: told what a user should know.
         resume: the checkpoint to go on from; None where the run begins.
         resumed: called once the run goes on from there.
-        settle: called before the members' states are read.
 
     Attributes:
         saved: step of the newest checkpoint; None while there is none.
@@ -70,7 +69,6 @@ class Checkpointer:
         note: Callable[[str], None],
         resume: Checkpoint | None = None,
         resumed: Callable[[], None] = lambda: None,
-        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self.members = members
         self.store = store
@@ -82,7 +80,6 @@ class Checkpointer:
         self.note = note
         self.resume = resume
         self.resumed = resumed
-        self.settle = settle
         self.saved = resume.step if resume else None
         self._earlier = float(resume.about["seconds"]) if resume else 0.0
         self._began = self._saved_at = time.monotonic()
@@ -150,7 +147,6 @@ class Checkpointer:
     def save(self) -> None:
         """Save the whole run; an OSError where that cannot be done leaves what was saved before."""
         self.lock.check()
-        self.settle()
         parts = together([member.state() for member in self.members])
         replays = {self._ring(number): member.replay() for number, member in enumerate(self.members)}
         rings = {name: ring for name, ring in replays.items() if ring is not None}

@@ -106,9 +106,6 @@ class PopulationRun(Run):
     def _about(self) -> dict[str, object]:
         return super()._about() | {"means": {arm: mean.lengths() for arm, mean in self.means.items()}}
 
-    def _settle(self) -> None:
-        self.trainer.settle()
-
     def _who(self) -> str:
         return f"member {self.culprit.name}, " if self.culprit else ""
 

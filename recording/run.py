@@ -144,7 +144,6 @@ class Run:
             self._note,
             self.resume,
             resumed=self._resumed,
-            settle=self._settle,
         )
         failures = run_errors(
             self.directory.path,
@@ -205,9 +204,6 @@ class Run:
     def _about(self) -> dict[str, object]:
         """What every checkpoint says of itself."""
         return {"versions": versions()}
-
-    def _settle(self) -> None:
-        """Nothing: a member that is alone has all that it remembers."""
 
     def _who(self) -> str:
         """Whose failure it is, as the beginning of a sentence; nothing where there is only one."""

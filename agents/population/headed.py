@@ -1,4 +1,4 @@
-"""A network of each member, or several that are alike, as one: SAC's actors with their two heads, its critics with one.
+"""A network of each member, or several that are alike, as one: an actor, a value function, SAC's critics together.
 
 Plain networks are differentiated by hand. Where somebody has hooked a module, or where a body is more than linear
 layers with simple nonlinearities, the modules themselves are run, and autograd differentiates them.
@@ -21,25 +21,29 @@ class Headed:
     """A body and linear heads that read it. Networks of a member follow one another: `[members * networks, ...]`.
 
     Args:
-        rows: the parameters, in each block those of one network.
+        rows: the parameters, in each block those of one network, perhaps among others.
+        gradient: where the gradients go, laid out as the rows are.
         body: what leads to the heads, of the first network.
         heads: of the first network.
 
     Attributes:
-        gradient: by all parameters, laid out as the rows are.
+        numbers: which of a block's parameters are its own.
         made: for each leaf of the first network the stacked module.
 
     Raises:
         CannotStackError: a module is of a kind that is not known stacked.
     """
 
-    def __init__(self, rows: Rows, body: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
+    def __init__(self, rows: Rows, gradient: Tensor, body: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
         self.rows = rows
-        self.gradient = torch.zeros_like(rows.flat)
-        numbers = range(rows.blocks[0])
-        self._leaves = [nn.Parameter(rows.joint(rows.flat, number)) for number in numbers]
-        self._places = [rows.joint(self.gradient, number) for number in numbers]
-        stacker = Stacker(dict(zip(rows.members[0], self._leaves, strict=False)).__getitem__)
+        numbers = {param: number for number, param in enumerate(rows.members[0][: rows.blocks[0]])}
+        own = [param for module in (*body, *heads) for param in module.parameters()]
+        self.numbers = {numbers[param] for param in own}
+        leaves: dict[Tensor, nn.Parameter] = {
+            param: nn.Parameter(rows.joint(rows.flat, numbers[param])) for param in own
+        }
+        self._places = {leaf: rows.joint(gradient, numbers[param]) for param, leaf in leaves.items()}
+        stacker = Stacker(leaves.__getitem__)
         self.body = stacker.chain(body)
         self.heads = [part for head in heads if isinstance(part := stacker.leaf(head), StackedLinear)]
         if len(self.heads) < len(heads):
@@ -47,7 +51,8 @@ class Headed:
         self.made = stacker.made
         *before, last = body
         shape = hidden_layers(last) if all(type(module) is FlattenExtractor for module in before) else None
-        self._perceptrons = None if shape is None else Perceptrons(rows, self.gradient, shape)
+        places = [numbers[param] for param in last.parameters()]
+        self._perceptrons = None if shape is None else Perceptrons(rows, gradient, shape, places)
         # What the last pass kept was given and gave, with its graph; or what its heads were given, and no outputs.
         self._start, self._outputs = torch.empty(0), list[Tensor]()
 
@@ -70,26 +75,40 @@ class Headed:
                 self._start, self._outputs = latent, []
             return [head(latent) for head in self.heads]
 
+    @torch.no_grad()
+    def exactly(self, inputs: Tensor) -> list[Tensor]:
+        """What the heads give; on a CPU the very bits that each member's own modules would, at some cost.
+
+        For actions that are real numbers: in chaotic environments one bit makes another rollout.
+        """
+        layers = [part for part in (*self.body.parts, *self.heads) if isinstance(part, StackedLinear)]
+        for layer in layers:
+            layer.exact = inputs.device.type == "cpu"
+        latent = self.body(inputs)
+        found = [head(latent) for head in self.heads]
+        for layer in layers:
+            layer.exact = False
+        return found
+
     def by_hand(self) -> list[Shown]:
         """Who shows what passes through modules that are not called."""
         if self._perceptrons is None:
             return []
-        self._perceptrons.shown = Shown([(self.body, slice(None))])
+        self._perceptrons.shown = Shown(self.body)
         return [self._perceptrons.shown]
 
     def learn(self, *gradients: Tensor) -> None:
         """Write the gradients of a loss by all parameters, given those by what the heads gave."""
         if self._outputs:
-            found = torch.autograd.grad(self._outputs, self._leaves, gradients)
+            found = torch.autograd.grad(self._outputs, list(self._places), gradients)
             with torch.no_grad():
-                torch._foreach_copy_(self._places, found)
+                torch._foreach_copy_(list(self._places.values()), found)
             return
         assert self._perceptrons is not None
-        places = dict(zip(self._leaves, self._places, strict=True))
         flows = []
         for head, gradient in zip(self.heads, gradients, strict=True):
-            by_bias = None if head.bias is None else places[head.bias]
-            flows.append(head.backward(self._start, gradient, places[head.weight], by_bias))
+            by_bias = None if head.bias is None else self._places[head.bias]
+            flows.append(head.backward(self._start, gradient, self._places[head.weight], by_bias))
         self._perceptrons.learn(reduce(torch.add, flows))
 
     def by_inputs(self, *gradients: Tensor) -> Tensor:

@@ -6,35 +6,21 @@ gradient steps a member's own modules do not run; its interventions are shown it
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from agents.injection import leaves
+from agents.interventions import Intervention
 from agents.passes import Ascends
 from agents.plasticity import Plasticity
-from agents.population.by_hand import Shown
 from agents.population.leading import Group
+from agents.population.stack import Stack
 from agents.population.stacks import StackedNetworks
-from agents.population.stepping import Stepper
 from agents.sb3 import read_networks
 from agents.watching import Passage, Row, Seat
-from resets import PlasticityInjection
-
-
-class Stack(Protocol):
-    """What runs the networks of all members."""
-
-    def rows_of(self, module: nn.Module) -> tuple[nn.Module, slice]:
-        """The stacked module of a leaf of the first member, and which rows of what it gives are the members'."""
-
-    def steppers_of(self, part: int) -> list[Stepper]:
-        """What steps the members of a part, one for each of their optimisers."""
-
-    def by_hand(self) -> list[Shown]:
-        """Who shows what passes through modules that are not called."""
 
 
 def plasticities(callback: Any) -> Iterator[Plasticity]:
@@ -51,8 +37,9 @@ def blocked(models: Iterable[BaseAlgorithm], callbacks: Iterable[Any]) -> str | 
     """Why members with these callbacks cannot be trained at once, in one sentence; None where they can."""
     for callback in callbacks:
         for plasticity in plasticities(callback):
-            if any(isinstance(item, PlasticityInjection) for item in plasticity.interventions):
-                return "plasticity injection gives each member's networks another form at a time of its own."
+            for item in plasticity.interventions:
+                if type(item).reshape is not Intervention.reshape:
+                    return f"{type(item).__name__} gives each member's networks another form at a time of its own."
     for model in models:
         for network in read_networks(model):
             if isinstance(network.optimizer, Ascends):

@@ -64,10 +64,6 @@ class StackedLinear(nn.Module):
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
-    def is_small(self, samples: int) -> bool:
-        """Whether PyTorch would round the batched product of so many samples of each member otherwise."""
-        return samples * math.prod(self.weight.shape[1:]) < SMALL
-
     @torch.no_grad()
     def backward(self, x: Tensor, gradient: Tensor, by_weight: Tensor, by_bias: Tensor | None) -> Tensor:
         """The gradient by the input, from that by the output; those by weight and bias go where they belong."""
@@ -201,8 +197,3 @@ def check_order(module: nn.Module) -> None:
             check_order(child)
         return
     raise CannotStackError(f"a {type(module).__name__}")
-
-
-def is_watched(module: nn.Module) -> bool:
-    """Whether somebody has hooked a module, or one within it."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())

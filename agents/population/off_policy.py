@@ -15,92 +15,49 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from torch import Tensor, nn
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+from torch import Tensor
 
-from agents.injection import leaves
-from agents.population.by_hand import Shown
 from agents.population.headed import Headed
-from agents.population.modules import CannotStackError, StackedLinear
+from agents.population.modules import CannotStackError
 from agents.population.observations import preprocess
 from agents.population.replay import Replay
-from agents.population.rows import Rows, release_statistics
+from agents.population.rows import Rows
 from agents.population.squashed import Squashed
-from agents.population.stepping import Stepper
+from agents.population.stack import Scope, Stack
+from agents.population.stepping import Trained
 from agents.population.streams import Streams
-from envs.stepping import Steps
 
 LOGGED = ("ent_coef", "actor_loss", "critic_loss", "ent_coef_loss")
 """What is logged of each gradient step, the last one only where the entropy coefficient is learnt."""
-
-
-class Trained:
-    """Parameters that an optimiser of each member steps.
-
-    Args:
-        rows: the parameters.
-        gradient: what they are stepped with, laid out as the rows are.
-        optimizers: each member's own.
-        parts: neighbouring members that are stepped together.
-    """
-
-    def __init__(
-        self,
-        rows: Rows,
-        gradient: Tensor,
-        optimizers: Sequence[torch.optim.Optimizer],
-        parts: Sequence[slice],
-    ) -> None:
-        self.rows = rows
-        self.gradient = gradient
-        self.optimizers = list(optimizers)
-        self.steppers = [Stepper(rows, gradient, self.optimizers[part], part.start) for part in parts]
-
-    def begin(self) -> None:
-        """Called before the first of some steps."""
-        self.rows.adopt()
-        for stepper in self.steppers:
-            stepper.begin()
-
-    def end(self) -> None:
-        """Called after the last of them."""
-        for stepper in self.steppers:
-            stepper.end()
-
-    def before_backward(self) -> None:
-        """Called when the losses are known."""
-        for stepper in self.steppers:
-            stepper.before_backward()
-
-    def step(self) -> None:
-        """Take one step with the gradients as they are now."""
-        for stepper in self.steppers:
-            stepper.step()
-
-    def release(self) -> None:
-        """Give every member memory of its own again."""
-        self.rows.release()
-        for optimizer in self.optimizers:
-            release_statistics(optimizer)
 
 
 class Critics:
     """The critics of all members, or their target networks.
 
     Args:
-        critics: SB3's, of each member.
+        rows: their parameters, a block for each critic of a member.
+        gradient: where the gradients go, laid out as the rows are.
+        first: SB3's, of the first member.
 
     Raises:
         CannotStackError: they are of a kind that is not known stacked.
     """
 
-    def __init__(self, critics: Sequence[Any]) -> None:
-        first = critics[0].q_networks[0]
-        if type(critics[0].features_extractor) is not FlattenExtractor:
-            raise CannotStackError(f"a {type(critics[0].features_extractor).__name__}")
-        self.number = len(critics[0].q_networks)
-        blocks = [len(list(first.parameters()))] * self.number
-        rows = Rows([list(critic.parameters()) for critic in critics], blocks)
-        self.network = Headed(rows, [first[:-1]], [first[-1]])
+    def __init__(self, rows: Rows, gradient: Tensor, first: Any) -> None:
+        if type(first.features_extractor) is not FlattenExtractor:
+            raise CannotStackError(f"a {type(first.features_extractor).__name__}")
+        network = first.q_networks[0]
+        self.number = len(first.q_networks)
+        self.network = Headed(rows, gradient, [network[:-1]], [network[-1]])
+
+    @staticmethod
+    def rows(critics: Sequence[Any]) -> Rows:
+        """The parameters of SB3's critics of all members."""
+        networks = critics[0].q_networks
+        return Rows(
+            [list(critic.parameters()) for critic in critics], [len(list(networks[0].parameters()))] * len(networks)
+        )
 
     def __call__(self, seen: Tensor, actions: Tensor, keep: bool = False) -> Tensor:
         """Values `[members, critics, samples]` of observations and actions `[members, samples, ...]`.
@@ -125,97 +82,82 @@ class Critics:
         return by_inputs[..., -dimensions:].reshape(*gradient.shape, dimensions).sum(dim=1)
 
 
-class OffPolicyStack:
-    """The networks, rollouts and updates of all members.
+class OffPolicyStack(Stack):
+    """Members that SAC trains; arguments and errors as for `Stack`."""
 
-    Args:
-        models: the members, alike but for their seeds.
-        streams: their random streams.
-        parts: neighbouring members that are stepped together.
-
-    Raises:
-        CannotStackError: the networks are of a kind that is not known stacked.
-    """
+    alike = (
+        "observation_space",
+        "action_space",
+        "n_envs",
+        "batch_size",
+        "buffer_size",
+        "learning_starts",
+        "train_freq",
+        "gradient_steps",
+        "gamma",
+        "tau",
+        "ent_coef",
+        "target_entropy",
+        "target_update_interval",
+    )
+    log_interval = 4
 
     def __init__(self, models: Sequence[Any], streams: Sequence[Streams], parts: Sequence[slice]) -> None:
-        self.models = list(models)
-        self.streams = list(streams)
-        self.first = first = self.models[0]
-        own = first.actor
+        super().__init__(models, streams, parts)
+        first, own = self.first, self.first.actor
         if type(first.replay_buffer) is not ReplayBuffer:
             raise CannotStackError(f"a {type(first.replay_buffer).__name__}")
         if type(own.action_dist) is not SquashedDiagGaussianDistribution:
             raise CannotStackError(f"a {type(own.action_dist).__name__}")
-        self.steps = Steps([model.env for model in self.models], torch.get_num_threads())
         self.replay = Replay(self.models, self.streams)
-        rows = Rows([list(model.actor.parameters()) for model in self.models])
-        self.actor = Headed(rows, [own.features_extractor, own.latent_pi], [own.mu, own.log_std])
-        self.critics = Critics([model.critic for model in self.models])
-        self.targets = Critics([model.critic_target for model in self.models])
-        self._places = {module: (stacked, slice(None)) for module, stacked in self.actor.made.items()}
-        for index, network in enumerate(first.critic.q_networks):
-            for leaf, twin in zip(leaves(network), leaves(first.critic.q_networks[0]), strict=True):
-                self._places[leaf] = self.critics.network.made[twin], slice(index, None, self.critics.number)
 
-        optimizers = [model.actor.optimizer for model in self.models]
-        self.actor_steps = Trained(rows, self.actor.gradient, optimizers, parts)
-        optimizers = [model.critic.optimizer for model in self.models]
-        self.critic_steps = Trained(self.critics.network.rows, self.critics.network.gradient, optimizers, parts)
-        self.trained = [self.actor_steps, self.critic_steps]
+        rows = Rows([list(model.actor.parameters()) for model in self.models])
+        self.actor_steps = self._stepped(rows, [model.actor.optimizer for model in self.models])
+        body = [own.features_extractor, own.latent_pi]
+        self.actor = Headed(rows, self.actor_steps.gradient, body, [own.mu, own.log_std])
+        self._show(self.actor)
+
+        rows = Critics.rows([model.critic for model in self.models])
+        self.critic_steps = self._stepped(rows, [model.critic.optimizer for model in self.models])
+        self.critics = Critics(rows, self.critic_steps.gradient, first.critic)
+        self._show(self.critics.network, list(first.critic.q_networks))
+        self.target_rows = Critics.rows([model.critic_target for model in self.models])
+        self.targets = Critics(self.target_rows, torch.empty_like(self.target_rows.flat), first.critic_target)
+
         self.temperature: Trained | None = None
         if first.ent_coef_optimizer is not None:
             rows = Rows([[model.log_ent_coef] for model in self.models])
-            optimizers = [model.ent_coef_optimizer for model in self.models]
-            self.temperature = Trained(rows, torch.zeros_like(rows.flat), optimizers, parts)
-            self.trained.append(self.temperature)
-        modules = (*self.actor.body.parts, *self.actor.heads)
-        self.acting = [module for module in modules if isinstance(module, StackedLinear)]
+            self.temperature = self._stepped(rows, [model.ent_coef_optimizer for model in self.models])
 
-    def rows_of(self, module: nn.Module) -> tuple[nn.Module, slice]:
-        """Where a leaf of the first member is computed.
-
-        Returns:
-            The stacked module, and which rows of its inputs and outputs `[rows, samples, ...]` are the members'.
-        """
-        return self._places[module]
-
-    def steppers_of(self, part: int) -> list[Stepper]:
-        """What steps the members of a part, one for each of their optimisers."""
-        return [trained.steppers[part] for trained in self.trained]
-
-    def by_hand(self) -> list[Shown]:
-        """Who shows what passes through modules that are not called."""
-        return [*self.actor.by_hand(), *self.critics.network.by_hand()]
+    @classmethod
+    def refuses(cls, models: Sequence[Any]) -> str | None:
+        """Why agents of this algorithm cannot be stacked for their settings."""
+        first = models[0]
+        if any(model.action_noise is not None for model in models):
+            return "noise added to actions is not known stacked."
+        if any(model.optimize_memory_usage for model in models):
+            return "a replay buffer with optimize_memory_usage is not known stacked."
+        if first.train_freq.unit is not TrainFrequencyUnit.STEP:
+            return "with train_freq in episodes each member would end its rollouts at a time of its own."
+        return None
 
     # Rollouts
 
-    def collect(self, callbacks: Sequence[BaseCallback], scopes: Sequence[dict[str, Any]], log_interval: int) -> bool:
-        """Collect one rollout of every member; returns whether all callbacks want to go on.
-
-        Callbacks find what they look for in the member's scope, under the names that SB3's own local variables have.
-        """
-        self.actor.rows.adopt()
+    def collect(self, callbacks: Sequence[BaseCallback], scopes: Sequence[Scope], log_interval: int) -> bool:
+        """Collect one rollout of every member."""
+        self.actor_steps.rows.adopt()
         self.replay.adopt()
         for step in range(self.first.train_freq.frequency):
             actions, buffer_actions = self._act()
-            for number, (new_obs, rewards, dones, infos) in enumerate(self.steps(list(actions))):
-                model = self.models[number]
-                model.num_timesteps += model.n_envs
-                scopes[number].update(
-                    actions=actions[number],
-                    buffer_actions=buffer_actions[number],
-                    new_obs=new_obs,
-                    rewards=rewards,
-                    dones=dones,
-                    infos=infos,
-                    num_collected_steps=step + 1,
-                )
-                if not callbacks[number].on_step():
+            for number, stepped in enumerate(self.steps(list(actions))):
+                model, scope = self.models[number], scopes[number]
+                scope["actions"], scope["buffer_actions"] = actions[number], buffer_actions[number]
+                scope["replay_buffer"], scope["num_collected_steps"] = model.replay_buffer, step + 1
+                if not self._hear(number, callbacks[number], scope, stepped):
                     return False
-                model._update_info_buffer(infos, dones)
-                model._store_transition(model.replay_buffer, buffer_actions[number], new_obs, rewards, dones, infos)
+                model._store_transition(model.replay_buffer, buffer_actions[number], *stepped)
                 model._update_current_progress_remaining(model.num_timesteps, model._total_timesteps)
-                for _ in range(np.count_nonzero(dones)):
+                for _ in range(np.count_nonzero(stepped[2])):
                     model._episode_num += 1
                     if model._episode_num % log_interval == 0:
                         model.dump_logs()
@@ -240,28 +182,23 @@ class OffPolicyStack:
     def _squashed(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions between -1 and 1, `[members, environments, dimensions]`."""
         # The last bit of an action matters: chaotic environments make it a different rollout.
-        for layer in self.acting:
-            layer.exact = self.first.device.type == "cpu"
-        latent = self.actor.body(preprocess(observations, self.first.policy))
-        mean, log_std = (head(latent) for head in self.actor.heads)
-        for layer in self.acting:
-            layer.exact = False
+        mean, log_std = self.actor.exactly(preprocess(observations, self.first.policy))
         actions: NDArray[Any] = Squashed.draw(mean, log_std, self.streams).actions.cpu().numpy()
         return actions
 
     # Updates
 
     def train(self) -> None:
-        """Train every member on minibatches from its replay buffer."""
+        """Train every member on minibatches from its replay buffer, once that holds enough."""
         first = self.first
         steps = first.gradient_steps if first.gradient_steps >= 0 else first.train_freq.frequency * first.n_envs
-        if not steps:
+        if not steps or first.num_timesteps <= first.learning_starts:
             return
         for number, model in enumerate(self.models):
             model._update_learning_rate([part.optimizers[number] for part in self.trained])
         for part in self.trained:
             part.begin()
-        self.targets.network.rows.adopt()
+        self.target_rows.adopt()
         logged = []
         for step in range(steps):
             logged.append(self._gradient_step())
@@ -334,11 +271,10 @@ class OffPolicyStack:
 
     def _update_targets(self) -> None:
         """Polyak averages, in the order of operations of SB3's `polyak_update`."""
-        target, tau = self.targets.network.rows.flat, self.first.tau
-        target.mul_(1 - tau).add_(self.critics.network.rows.flat, alpha=tau)
+        tau = self.first.tau
+        self.target_rows.flat.mul_(1 - tau).add_(self.critic_steps.rows.flat, alpha=tau)
 
     def release(self) -> None:
         """Give every member memory of its own again, but for replay buffers: these are never copied."""
-        for part in self.trained:
-            part.release()
-        self.targets.network.rows.release()
+        super().release()
+        self.target_rows.release()

@@ -1,12 +1,12 @@
 """Bodies of linear layers and simple nonlinearities, several of a member's at once, with a backward pass of their own.
 
-Actor and critic of PPO, and the critics of SAC, have bodies of the same shape. Of S members with two of them they are
-2 S perceptrons, whose layers are one batched product each. Small networks spend their time in what surrounds each
-operation: here that is one product and one nonlinearity a layer forward, three operations and one sum backward, no
-graph, and gradients written where the optimiser reads them.
+Those of S members, or of S members with two critics each, are S or 2 S perceptrons, whose layers are one batched
+product each. Small networks spend their time in what surrounds each operation: here that is one product and one
+nonlinearity a layer forward, three operations and one sum backward, no graph, and gradients written where the optimiser
+reads them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -70,21 +70,20 @@ def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 class Perceptrons:
-    """The bodies of all members, whose weights and biases come first in each block of the rows.
+    """The bodies of all members.
 
     Args:
         rows: the parameters.
         gradient: where the gradients go, laid out as the rows are.
         shape: of each body.
+        numbers: where in a block of the rows its weights and biases are, in turns.
 
     Attributes:
         shown: who shows interventions what passes through, if anybody does.
     """
 
-    def __init__(self, rows: Rows, gradient: Tensor, shape: Shape) -> None:
-        numbers = range(2 * len(shape))
+    def __init__(self, rows: Rows, gradient: Tensor, shape: Shape, numbers: Sequence[int]) -> None:
         params = [rows.joint(rows.flat, number) for number in numbers]
-        self.blocks = len(rows.blocks)
         self.weights, self.biases = params[::2], [bias.unsqueeze(1) for bias in params[1::2]]
         self.transposed = [weight.mT for weight in self.weights]
         places = [rows.joint(gradient, number) for number in numbers]
@@ -92,27 +91,6 @@ class Perceptrons:
         self.nonlinearities = [NONLINEARITIES[kind] for _, _, kind in shape]
         self.outputs: list[Tensor] = []
         self.shown: Shown | None = None
-
-    def forward(self, x: Tensor, keep: bool = False) -> tuple[Tensor, ...]:
-        """What each of a member's bodies makes of the same inputs.
-
-        Args:
-            x: `[members, samples, inputs]`.
-            keep: whether `backward` follows.
-
-        Returns:
-            `[members, samples, units]` for each block.
-        """
-        flow = self.run(x.unsqueeze(1).expand(-1, self.blocks, -1, -1).flatten(0, 1), keep)
-        return flow.view(len(x), self.blocks, *flow.shape[1:]).unbind(1)
-
-    def backward(self, *gradients: Tensor) -> None:
-        """Write the gradients of all weights and biases.
-
-        Args:
-            gradients: of the loss with respect to each of what `forward` gave.
-        """
-        self.learn(torch.stack(gradients, dim=1).flatten(0, 1))
 
     @torch.no_grad()
     def run(self, flow: Tensor, keep: bool = False) -> Tensor:

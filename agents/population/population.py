@@ -16,46 +16,16 @@ import torch
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from agents.population.interventions import Attached, blocked, parts_of
 from agents.population.modules import CannotStackError
 from agents.population.off_policy import OffPolicyStack
 from agents.population.on_policy import OnPolicyStack
+from agents.population.stack import Scope, Stack
 from agents.population.streams import Streams
 
-ALIKE: dict[type[BaseAlgorithm], tuple[str, ...]] = {
-    PPO: (
-        "observation_space",
-        "action_space",
-        "n_steps",
-        "n_envs",
-        "batch_size",
-        "n_epochs",
-        "gamma",
-        "gae_lambda",
-        "ent_coef",
-        "vf_coef",
-        "max_grad_norm",
-        "normalize_advantage",
-    ),
-    SAC: (
-        "observation_space",
-        "action_space",
-        "n_envs",
-        "batch_size",
-        "buffer_size",
-        "learning_starts",
-        "train_freq",
-        "gradient_steps",
-        "gamma",
-        "tau",
-        "ent_coef",
-        "target_entropy",
-        "target_update_interval",
-    ),
-}
-"""For each algorithm that can be stacked what must be the same in all members."""
+STACKS: dict[type[BaseAlgorithm], type[Stack]] = {PPO: OnPolicyStack, SAC: OffPolicyStack}
+"""The algorithms that can be stacked."""
 
 
 class Population:
@@ -74,7 +44,7 @@ class Population:
             raise ValueError(reason)
         self.models: list[Any] = list(models)
         self.streams = list(streams)
-        self.stack: OnPolicyStack | OffPolicyStack | None = None
+        self.stack: Stack | None = None
         self.attached: Attached | None = None
 
     @classmethod
@@ -106,7 +76,7 @@ class Population:
         if reason := blocked(self.models, callbacks or ()):
             raise ValueError(reason)
         begun: list[BaseCallback] = []
-        scopes: list[dict[str, Any]] = []
+        scopes: list[Scope] = []
         for model, own, callback in zip(self.models, self.streams, callbacks or [None] * len(self.models), strict=True):
             with own.active():
                 total_timesteps, listener = model._setup_learn(
@@ -118,14 +88,17 @@ class Population:
             listener.on_training_start(scope, {})
         parts = parts_of(begun)
         try:
-            if isinstance(self.models[0], SAC):
-                self.stack = OffPolicyStack(self.models, self.streams, parts)
-                self.attached = Attached(self.stack, self.models, begun, parts)
-                self._learn_off_policy(self.stack, total_timesteps, begun, scopes, log_interval or 4, at_rollout)
-            else:
-                self.stack = OnPolicyStack(self.models, self.streams, parts)
-                self.attached = Attached(self.stack, self.models, begun, parts)
-                self._learn_on_policy(self.stack, total_timesteps, begun, scopes, log_interval or 1, at_rollout)
+            self.stack = stack = STACKS[type(self.models[0])](self.models, self.streams, parts)
+            self.attached = attached = Attached(stack, self.models, begun, parts)
+            while self.models[0].num_timesteps < total_timesteps:
+                for listener in begun:
+                    listener.on_rollout_start()
+                at_rollout()
+                if not stack.collect(begun, scopes, log_interval or stack.log_interval):
+                    break
+                attached.begin()
+                stack.train()
+                attached.end()
         finally:
             if self.attached is not None:
                 self.attached.close()
@@ -135,71 +108,18 @@ class Population:
         for listener in begun:
             listener.on_training_end()
 
-    def _learn_on_policy(
-        self,
-        stack: OnPolicyStack,
-        total_timesteps: int,
-        callbacks: list[BaseCallback],
-        scopes: list[dict[str, Any]],
-        log_interval: int,
-        at_rollout: Callable[[], None],
-    ) -> None:
-        iteration = 0
-        while self.models[0].num_timesteps < total_timesteps:
-            for callback in callbacks:
-                callback.on_rollout_start()
-            at_rollout()
-            if not stack.collect(callbacks, scopes):
-                break
-            iteration += 1
-            for model in self.models:
-                model._update_current_progress_remaining(model.num_timesteps, total_timesteps)
-                if iteration % log_interval == 0:
-                    model.dump_logs(iteration)
-            self._train(stack)
-
-    def _learn_off_policy(
-        self,
-        stack: OffPolicyStack,
-        total_timesteps: int,
-        callbacks: list[BaseCallback],
-        scopes: list[dict[str, Any]],
-        log_interval: int,
-        at_rollout: Callable[[], None],
-    ) -> None:
-        first = self.models[0]
-        for model, scope in zip(self.models, scopes, strict=True):
-            scope["replay_buffer"] = model.replay_buffer
-        while first.num_timesteps < total_timesteps:
-            for callback in callbacks:
-                callback.on_rollout_start()
-            at_rollout()
-            if not stack.collect(callbacks, scopes, log_interval):
-                break
-            if first.num_timesteps > first.learning_starts:
-                self._train(stack)
-
-    def _train(self, stack: OnPolicyStack | OffPolicyStack) -> None:
-        assert self.attached is not None
-        self.attached.begin()
-        stack.train()
-        self.attached.end()
-
-    def settle(self) -> None:
-        """Have every member be, in all that it remembers, what it would be alone; called before anybody looks."""
-
 
 def stackable(models: Sequence[BaseAlgorithm]) -> str | None:
     """Why models cannot be trained at once, in one sentence; None where they can."""
     first: Any = models[0]
     kind = type(first)
-    alike = next((names for known, names in ALIKE.items() if kind is known), None)
-    if alike is None:
-        return f"{kind.__name__} is not known stacked; {' and '.join(known.__name__ for known in ALIKE)} are."
+    if kind not in STACKS:
+        return f"{kind.__name__} is not known stacked; {' and '.join(known.__name__ for known in STACKS)} are."
+    stack = STACKS[kind]
     for model in models:
         if type(model) is not kind:
             return f"{type(model).__name__} cannot be stacked with {kind.__name__}."
-        for name in alike:
+        for name in stack.alike:
             if getattr(model, name) != getattr(first, name):
                 return f"members differ in {name}: {getattr(first, name)} and {getattr(model, name)}."
         if [tensor.shape for tensor in model.policy.parameters()] != [each.shape for each in first.policy.parameters()]:
@@ -208,28 +128,13 @@ def stackable(models: Sequence[BaseAlgorithm]) -> str | None:
             return "members differ in the modules of their networks."
         if (model.get_vec_normalize_env() is None) != (first.get_vec_normalize_env() is None):
             return "members differ in whether what they observe is normalised."
-        if any(_ranges(model, left) != _ranges(first, left) for left in (1.0, 0.5, 0.0)):
-            return "members differ in clip_range or clip_range_vf."
-    if getattr(first, "target_kl", None) is not None:
-        return "with target_kl each member would end its updates at a time of its own."
-    if getattr(first, "use_sde", False):
+    if first.use_sde:
         return "state-dependent exploration (gSDE) is not known stacked."
-    if getattr(first, "action_noise", None) is not None:
-        return "noise added to actions is not known stacked."
-    if getattr(first, "optimize_memory_usage", False):
-        return "a replay buffer with optimize_memory_usage is not known stacked."
-    if kind is SAC and first.train_freq.unit is not TrainFrequencyUnit.STEP:
-        return "with train_freq in episodes each member would end its rollouts at a time of its own."
-    stack = OffPolicyStack if isinstance(first, SAC) else OnPolicyStack
+    if reason := stack.refuses(models):
+        return reason
     try:
         with torch.no_grad():
             stack([first], [Streams()], [slice(0, 1)]).release()
     except CannotStackError as error:
         return f"{error} is not known stacked."
     return None
-
-
-def _ranges(model: Any, left: float) -> list[float]:
-    """What PPO clips to when so much of its progress is left."""
-    schedules = (getattr(model, name, None) for name in ("clip_range", "clip_range_vf"))
-    return [float(schedule(left)) for schedule in schedules if schedule is not None]

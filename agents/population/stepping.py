@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.hooks import OptimizerHooks, has_foreign_hooks, hooks_of
-from agents.population.rows import Rows, RowsAdam, plain_adam
+from agents.population.rows import Rows, RowsAdam, plain_adam, release_statistics
 
 
 class Leads(Protocol):
@@ -180,6 +180,59 @@ class Stepper:
 
     def _hooks(self) -> list[OptimizerHooks]:
         return [hooks for optimizer in self.optimizers for hooks in hooks_of(optimizer)]
+
+
+class Trained:
+    """Parameters that an optimiser of each member steps.
+
+    Args:
+        rows: the parameters.
+        optimizers: each member's own.
+        parts: neighbouring members that are stepped together.
+        max_norm: as for `Stepper`.
+
+    Attributes:
+        gradient: what they are stepped with, laid out as the rows are.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        optimizers: Sequence[torch.optim.Optimizer],
+        parts: Sequence[slice],
+        max_norm: float | None = None,
+    ) -> None:
+        self.rows = rows
+        self.gradient = torch.zeros_like(rows.flat)
+        self.optimizers = list(optimizers)
+        self.steppers = [Stepper(rows, self.gradient, self.optimizers[part], part.start, max_norm) for part in parts]
+
+    def begin(self) -> None:
+        """Called before the first of some steps."""
+        self.rows.adopt()
+        for stepper in self.steppers:
+            stepper.begin()
+
+    def end(self) -> None:
+        """Called after the last of them."""
+        for stepper in self.steppers:
+            stepper.end()
+
+    def before_backward(self) -> None:
+        """Called when the losses are known."""
+        for stepper in self.steppers:
+            stepper.before_backward()
+
+    def step(self) -> None:
+        """Take one step with the gradients as they are now."""
+        for stepper in self.steppers:
+            stepper.step()
+
+    def release(self) -> None:
+        """Give every member memory of its own again."""
+        self.rows.release()
+        for optimizer in self.optimizers:
+            release_statistics(optimizer)
 
 
 def _clear(tensors: Sequence[Tensor]) -> None:

@@ -330,7 +330,7 @@ def test_what_is_put_into_members_counts() -> None:
 
 def test_what_cannot_be_trained_at_once_is_refused_in_a_sentence() -> None:
     members = [Member([ReDo(), PlasticityInjection()], seed) for seed in range(2)]
-    with pytest.raises(ValueError, match=r"^plasticity injection gives each member's networks another form"):
+    with pytest.raises(ValueError, match=r"^PlasticityInjection gives each member's networks another form"):
         train_together(make_ppo, members, 64)
     assert all(member.plasticity.networks == [] for member in members), "nothing has begun"
 

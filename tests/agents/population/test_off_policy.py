@@ -311,7 +311,7 @@ def test_members_share_memory_while_they_learn_and_none_afterwards(tmp_path: Pat
 
     def look() -> None:
         assert isinstance(population.stack, OffPolicyStack)
-        base = population.stack.critics.network.rows.flat
+        base = population.stack.critic_steps.rows.flat
         inside = [
             base.data_ptr() <= tensor.data_ptr() < base.data_ptr() + 4 * base.numel()
             for model in population.models
@@ -509,7 +509,8 @@ def test_gradients_of_networks_are_autograds(watched: bool, width: int) -> None:
         for body, ends in zip(own, of_own, strict=True)
     ]
     rows = Rows([each[2 * number] + each[2 * number + 1] for number in range(3)], [len(each[0])] * 2)
-    network = Headed(rows, [members[0][0]], heads[0][0])
+    gradient = torch.zeros_like(rows.flat)
+    network = Headed(rows, gradient, [members[0][0]], heads[0][0])
     if watched:
         network.made[members[0][0][1]].register_forward_hook(lambda *_: None)
     inputs = torch.randn(6, 7, width)
@@ -527,6 +528,6 @@ def test_gradients_of_networks_are_autograds(watched: bool, width: int) -> None:
             torch.testing.assert_close(mine[number], theirs)
         torch.autograd.backward(expected, [gradient[number] for gradient in gradients])
         torch.testing.assert_close(by_inputs[number], own.grad)
-        found = [rows.joint(network.gradient, index)[number] for index in range(len(each[0]))]
+        found = [rows.joint(gradient, index)[number] for index in range(len(each[0]))]
         for mine, param in zip(found, each[number], strict=True):
             torch.testing.assert_close(mine, param.grad)

@@ -177,7 +177,7 @@ def test_members_share_memory_while_they_learn_and_none_afterwards(tmp_path: Pat
 
     def look() -> None:
         assert isinstance(population.stack, OnPolicyStack)
-        base = population.stack.rows.flat
+        base = population.stack.update.rows.flat
         inside = [
             base.data_ptr() <= tensor.data_ptr() < base.data_ptr() + 4 * base.numel() for tensor in (first, second)
         ]

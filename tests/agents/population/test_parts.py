@@ -109,16 +109,17 @@ def test_bodies_give_what_autograd_gives() -> None:
     assert shape == ((3, 5, nn.Tanh), (5, 4, nn.ReLU))
     rows = Rows([[param for body in pair for param in body.parameters()] for pair in own], [4, 4])
     gradient = torch.zeros_like(rows.flat)
-    perceptrons = Perceptrons(rows, gradient, shape)
-    x = torch.randn(3, 11, 3)
-    found = perceptrons.forward(x, keep=True)
-    backward = [torch.randn_like(part) for part in found]
-    perceptrons.backward(*backward)
+    perceptrons = Perceptrons(rows, gradient, shape, range(4))
+    x = torch.randn(6, 11, 3)
+    found = perceptrons.run(x, keep=True)
+    backward = torch.randn_like(found)
+    perceptrons.learn(backward.clone())
     for number, pair in enumerate(own):
         for block, body in enumerate(pair):
-            output = body(x[number])
-            torch.testing.assert_close(found[block][number], output)
-            expected = torch.autograd.grad(output, list(body.parameters()), backward[block][number])
+            place = 2 * number + block
+            output = body(x[place])
+            torch.testing.assert_close(found[place], output)
+            expected = torch.autograd.grad(output, list(body.parameters()), backward[place])
             views = rows.views(gradient)[4 * block : 4 * block + 4]
             for view, value in zip(views, expected, strict=True):
                 torch.testing.assert_close(view[number], value)
