@@ -23,6 +23,9 @@ from agents.interventions import Step
 from agents.layers import Layer, Network, Param
 from regularizers.base import Chosen, Kind, WeightPenalty
 
+MANY = 1024
+"""Numbers from which on it pays to sort them as integers."""
+
 
 @dataclass
 class Wasserstein(WeightPenalty):
@@ -37,7 +40,7 @@ class Wasserstein(WeightPenalty):
 
     every: Annotated[int, Gt(0)] = 1
     """Gradient steps for which the ranks are kept before they are sorted out anew: 1 in the paper. Sorting is what this
-    costs (65,536 weights of a 256x256 layer take as long as a small update), and ranks change slowly."""
+    costs (65,536 weights of a 256x256 layer take a millisecond), and ranks change slowly."""
 
     heads: bool = True
     """Whether output layers are included. SB3's PPO starts its action head near zero for an undecided policy, to which
@@ -53,13 +56,13 @@ class Wasserstein(WeightPenalty):
 
     def term(self, kind: Kind, param: Param) -> Tensor:
         """Squared distance of the sorted parameter from the sorted initial one."""
-        return (_flat(kind, param.matrix).sort(dim=-1).values - self.initial(kind, param)).square().sum()
+        return (_flat(kind, param.matrix).sort(dim=-1, stable=True).values - self.initial(kind, param)).square().sum()
 
     def matched(self, kind: Kind, param: Param) -> Tensor:
         """The initial values handed out by rank, in the shape of the matrix."""
         matrix = param.matrix.detach()
         matched = torch.empty_like(matrix)
-        _flat(kind, matched).scatter_(-1, _flat(kind, matrix).argsort(dim=-1), self.initial(kind, param))
+        _flat(kind, matched).scatter_(-1, ranking(_flat(kind, matrix)), self.initial(kind, param))
         return matched
 
     def before_backward(self, networks: list[Network], step: Step) -> Mapping[str, Tensor]:
@@ -78,6 +81,21 @@ class Wasserstein(WeightPenalty):
                     self.state[key] = self.matched(kind, param)
                 ways.append(param.matrix - self.state[key])
         return chosen.by_network(chosen.lengths(ways).square()), [way.mul_(2 * factor) for way in ways]
+
+
+def ranking(numbers: Tensor) -> Tensor:
+    """The order that sorts the last dimension, those that are equal as they are.
+
+    On a CPU, PyTorch takes six times as long for some thousand numbers as NumPy takes for integers in whose upper half
+    are the bits of a float, those of negative ones flipped so that they sort as the floats do, and below their place.
+    """
+    if numbers.device.type != "cpu" or numbers.dtype != torch.float32 or numbers.shape[-1] < MANY:
+        return numbers.argsort(dim=-1, stable=True)
+    bits = numbers.contiguous().view(torch.int32)
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() << 32
+    keys |= torch.arange(numbers.shape[-1])
+    keys.numpy().sort(axis=-1)
+    return keys & 0xFFFFFFFF
 
 
 def _flat(kind: Kind, matrix: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from agents.sb3 import read_networks
 from regularizers import Wasserstein
+from regularizers.wasserstein import MANY, ranking
 from tests.models import make
 from tests.regularizers.penalties import KINDS, check_closed_form, closed_form, learnt, move
 
@@ -60,3 +61,13 @@ def test_normalisations_are_left_out() -> None:
         for layer in network.layers:
             assert all(param.tensor.grad is None for param in layer.norm)
             assert layer.weight.tensor.grad is not None
+
+
+@pytest.mark.parametrize("count", [7, MANY, 5000])
+def test_ranks_are_those_of_a_stable_sort(count: int) -> None:
+    numbers = torch.randn(3, count, generator=torch.Generator().manual_seed(0))
+    numbers[1] = numbers[1].mul(10).round_().add_(0.5)  # many are equal, most of them negative or positive alike
+    numbers[2, ::3] = float("inf")
+    numbers[2, 1::3] = -1e-42  # too small for the usual form of a float
+    assert torch.equal(ranking(numbers), torch.argsort(numbers, dim=-1, stable=True))
+    assert torch.equal(ranking(numbers[:, 1:]), torch.argsort(numbers[:, 1:], dim=-1, stable=True)), "not contiguous"
