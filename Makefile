@@ -49,5 +49,5 @@ $(VENV)/.installed: constraints.txt pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding what tests and linters need, once."
-	@$(INSTALL) -e '.[dev,box2d,report]'
+	@$(INSTALL) -e '.[dev,box2d,report,sweep]'
 	@touch $@

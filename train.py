@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from checkpoints.lock import BUSY, BusyError
 from configs.building import check
 from configs.help import print_help
 from configs.population import Population, read
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Returns:
-        The exit status: 0, 1 when the run failed, 2 after a mistake of the user's, 130 or 143 when interrupted.
+        The exit status: 0, 1 when the run failed, 2 after a mistake of the user's, 75 where another process trains
+        the same run, 130 or 143 when interrupted.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = shlex.join(["python", "train.py", *words])
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return train(asked, console, command)
     except UsageError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
-        return 2
+        return BUSY if isinstance(error, BusyError) else 2
     except RunError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ stand in `configs/agents/`.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
@@ -28,7 +29,7 @@ StepSize = Annotated[float, Gt(0), Le(1e30)]  # beyond that, float32 overflows i
 
 
 @dataclass
-class AgentSettings(Settings):
+class AgentSettings(Settings, ABC):
     """Base of all agents."""
 
     algorithm: ClassVar[type[BaseAlgorithm]]
@@ -41,13 +42,13 @@ class AgentSettings(Settings):
     n_envs: Annotated[int, Gt(0), Le(4096)] = 1
     """Parallel copies of the environment."""
 
+    @abstractmethod
     def rollout(self) -> int:
         """Environment steps between two updates, over all parallel environments."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transitions(self, steps: int) -> int:
         """Transitions that are kept at the same time in a run of so many environment steps."""
-        raise NotImplementedError
 
     def check_spaces(self, env_id: str, action_space: gym.Space[Any]) -> None:
         """Raise a ValueError where the agent cannot act in this space."""

@@ -208,6 +208,7 @@ def may_be_finite(tensors: list[Tensor]) -> bool:
 
     One sum of all elements, and one wait for the device.
     """
+    # PyTorch has no types for the function.
     return not tensors or math.isfinite(_flatten_dense_tensors(tensors).sum().item())  # type: ignore[no-untyped-call]
 
 

@@ -142,6 +142,7 @@ class SpectralNorm(nn.Module):
             u, v, sigma = power_step(matrix, self.running_u)
         if self.training and torch.is_grad_enabled():
             self.running_u.copy_(u)
+        # PyTorch has no types for `apply`.
         normed: Tensor = _Normalize.apply(matrix, u, v, sigma)  # type: ignore[no-untyped-call]
         return normed.view_as(self.weight)
 

@@ -1,5 +1,6 @@
 """The networks that an agent can be given, as arguments of an SB3 policy."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ MOST_LAYERS = 100
 
 
 @dataclass
-class NetworkSettings(Architecture):
+class NetworkSettings(Architecture, ABC):
     """Base of all networks: fully connected layers, one body for the actor and one for the critic."""
 
     hidden: tuple[Annotated[int, Gt(0), Le(16_384)], ...] | None = None
@@ -41,9 +42,9 @@ class NetworkSettings(Architecture):
         alias = self.alias(space)
         return alias if self.is_stock else variant(algorithm, alias)
 
+    @abstractmethod
     def alias(self, space: gym.Space[Any]) -> str:
         """The name of the SB3 policy for this observation space; raises ValueError where it does not fit."""
-        raise NotImplementedError
 
     @property
     def is_stock(self) -> bool:

@@ -9,6 +9,7 @@ of this agent (PPO, A2C: orthogonal; others: torch's default), which for Fourier
 and loaded as any other: `PPO.load(path)` finds the class by its name.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -192,11 +193,12 @@ class Variant(BasePolicy):
         self.architecture.rebuild_extractor(extractor)
         return extractor
 
+    @abstractmethod
     def _bodies(self) -> Iterator[_Body]:
-        raise NotImplementedError
+        """What normalisations are put into."""
 
     def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
+        super()._build(lr_schedule)  # type: ignore[misc]  # of the SB3 policy that this is mixed into
         # Now that weights have been initialised; no parameter is added, so that optimisers hold all of them.
         self.architecture.normalize(list(self._bodies()), self)
 
@@ -235,14 +237,14 @@ class _OffPolicy(Variant):
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """SB3's, rebuilt."""
         with self._widened("actor_kwargs"):
-            actor = super().make_actor(features_extractor)  # type: ignore[misc]
+            actor = super().make_actor(features_extractor)  # type: ignore[misc]  # as in `_build`
         self._rebuild(_actor_body(actor))
         return actor
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """SB3's, rebuilt; the target network too."""
         with self._widened("critic_kwargs"):
-            critic = super().make_critic(features_extractor)  # type: ignore[misc]
+            critic = super().make_critic(features_extractor)  # type: ignore[misc]  # as in `_build`
         for body in _critic_bodies(critic):
             self._rebuild(body)
         return critic
@@ -264,7 +266,7 @@ class _Value(Variant):
     def make_q_net(self) -> Any:
         """SB3's, rebuilt; the target network too."""
         with self._widened("net_args"):
-            network = super().make_q_net()  # type: ignore[misc]
+            network = super().make_q_net()  # type: ignore[misc]  # as in `_build`
         self.architecture.rebuild(network.q_net, head=True)
         return network
 
@@ -378,4 +380,5 @@ def _resized(layer: Affine, inputs: int, outputs: int) -> Affine:
     if isinstance(layer, nn.Linear):
         return nn.Linear(inputs, outputs, bias=layer.bias is not None)
     assert isinstance(layer.padding, tuple)
+    # Of two dimensions each, which PyTorch's types leave open.
     return nn.Conv2d(inputs, outputs, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]

@@ -118,10 +118,9 @@ class Passage:
                 self.added[tensor] = gradient if known is None else known + gradient
             else:
                 self.added[tensor] = _add_row(row, gradient, torch.zeros_like(tensor) if known is None else known)
-        elif row is None:
-            tensor.register_hook(functools.partial(torch.add, gradient))  # type: ignore[no-untyped-call]
         else:
-            tensor.register_hook(functools.partial(_add_row, row, gradient))  # type: ignore[no-untyped-call]
+            add = functools.partial(torch.add, gradient) if row is None else functools.partial(_add_row, row, gradient)
+            tensor.register_hook(add)  # type: ignore[no-untyped-call]  # which PyTorch has no types for
 
     def unhook(self) -> None:
         """Take all hooks off the modules; what was kept can still be read."""

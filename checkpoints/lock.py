@@ -37,6 +37,14 @@ LIMIT = 4096
 UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 """Errors of file systems that know no locks."""
 
+BUSY = 75
+"""Exit status of a process that has found its run's directory locked; EX_TEMPFAIL of sysexits.h, try again later."""
+
+
+class BusyError(UsageError):
+    """Another process holds a lock; one sentence that names it."""
+
+
 _descriptors: set[int] = set()
 """The files that this process holds locks on."""
 
@@ -84,7 +92,8 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            UsageError: another process holds it, or its file cannot be written.
+            BusyError: another process holds it.
+            UsageError: its file cannot be written.
         """
         if self._descriptor >= 0:
             raise RuntimeError(f"{self.path} is already locked by this object")
@@ -124,7 +133,7 @@ class RunLock:
         It may not be on a file system without locks between hosts, once this process stood still for minutes.
 
         Raises:
-            UsageError: another process has taken it over.
+            BusyError: another process has taken it over.
             OSError: the lock's file cannot be read.
         """
         lease = _read(self._descriptor)
@@ -164,17 +173,32 @@ class RunLock:
             except OSError:  # a server that does not answer now may do so the next time
                 continue
 
-    def _refusal(self, lease: Lease | None) -> UsageError:
+    def _refusal(self, lease: Lease | None) -> BusyError:
         folder = self.path.absolute().parent
         if lease is None:
-            return UsageError(f"{folder} is being written by another process; wait for it or end it.")
+            return BusyError(f"{folder} is being written by another process; wait for it or end it.")
         who = f"process {lease.process} on host {lease.host}"
         if lease.host == platform.node():
-            return UsageError(f"{folder} is being written by {who}; wait for it or end it.")
-        return UsageError(
+            return BusyError(f"{folder} is being written by {who}; wait for it or end it.")
+        return BusyError(
             f"{folder} is being written by {who}, which said so {max(0.0, lease.age()):.0f} s ago; wait for it "
             f"or end it (if it has died, wait until that is {LEASE:.0f} s ago, or delete {self.path.name})."
         )
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process, of this host or another, says in this file that it holds the lock; the lock is left alone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        lease = _read(descriptor)
+    finally:
+        os.close(descriptor)
+    if lease is None or lease.age() >= LEASE:
+        return False
+    return lease.host != platform.node() or _is_alive(lease.process)
 
 
 def _counts(lease: Lease, is_locked: bool) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from configs.settings import UsageError, did_you_mean
 
 HERE = Path(__file__).parent
-Kind = Literal["agents", "benchmarks", "schedules"]
+Kind = Literal["agents", "benchmarks", "schedules", "sweeps"]
 MOST_BYTES = 2**18
 """A file larger than this, 256 KiB, holds no settings."""
 MOST_VALUES = 20_000

@@ -33,6 +33,9 @@ MISFITS = (CheckpointError, ValueError, TypeError, KeyError, IndexError, Attribu
 LOOK_EVERY = 1.0
 """Seconds between two looks at the files of the run."""
 
+TELL_EVERY = 5.0
+"""Seconds after which whoever looks at the run from outside is told how far it is."""
+
 
 class Left(KeyboardInterrupt):
     """The run was asked to leave, and has: all of it is saved."""
@@ -52,6 +55,7 @@ class Checkpointer:
         note: told what a user should know.
         resume: the checkpoint to go on from; None where the run begins.
         resumed: called once the run goes on from there.
+        tell: told every few seconds how many steps are done, and in how many seconds.
 
     Attributes:
         saved: step of the newest checkpoint; None while there is none.
@@ -69,6 +73,7 @@ class Checkpointer:
         note: Callable[[str], None],
         resume: Checkpoint | None = None,
         resumed: Callable[[], None] = lambda: None,
+        tell: Callable[[int, float], None] = lambda steps, seconds: None,
     ) -> None:
         self.members = members
         self.store = store
@@ -80,6 +85,8 @@ class Checkpointer:
         self.note = note
         self.resume = resume
         self.resumed = resumed
+        self.tell = tell
+        self._told = 0.0
         self.saved = resume.step if resume else None
         self._earlier = float(resume.about["seconds"]) if resume else 0.0
         self._began = self._saved_at = time.monotonic()
@@ -113,6 +120,9 @@ class Checkpointer:
         if time.monotonic() - (self._looked_at or 0.0) >= LOOK_EVERY:
             self._looked_at = time.monotonic()
             self.watch.check()
+            if time.monotonic() - self._told >= TELL_EVERY:
+                self._told = time.monotonic()
+                self.tell(self.step, self.seconds)
         if self.interruption.is_due():
             self.save()
             raise Left

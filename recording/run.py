@@ -144,6 +144,7 @@ class Run:
             self._note,
             self.resume,
             resumed=self._resumed,
+            tell=self._tell_progress,
         )
         failures = run_errors(
             self.directory.path,
@@ -196,6 +197,12 @@ class Run:
         for number, member in enumerate(self.members):
             for row in member.directory.read_tasks():
                 self.show(number, row)
+
+    def _tell_progress(self, steps: int, seconds: float) -> None:
+        """Let the directory say how far the run is, for those who look from outside."""
+        with suppress(OSError):  # of a disk that is full, which is noticed where something would be lost
+            for directory in self._directories():
+                directory.set_status("running", steps, seconds)
 
     def _train(self, bar: ProgressBar, at_rollout: Callable[[], None]) -> None:
         (member,) = self.members

@@ -51,12 +51,12 @@ class Streams:
         self.torch.set_state(torch.get_rng_state())
         if self.device is not self.torch:
             self.device.set_state(torch.cuda.get_rng_state(self.device.device))
-        self.numpy.set_state(np.random.get_state())  # noqa: NPY002
+        self.numpy.set_state(np.random.get_state())  # noqa: NPY002  # the generator that SB3 draws from
         self.python = random.getstate()
 
     def _put(self) -> None:
         torch.set_rng_state(self.torch.get_state())
         if self.device is not self.torch:
             torch.cuda.set_rng_state(self.device.get_state(), self.device.device)
-        np.random.set_state(self.numpy.get_state())  # noqa: NPY002
+        np.random.set_state(self.numpy.get_state())  # noqa: NPY002  # as above
         random.setstate(self.python)

@@ -28,7 +28,8 @@ class Side:
 
 SB3, SB3_THREAD, SB3_CORES = "SB3, one run at a time", "SB3, one run, 1 thread", "SB3, a run for each core"
 SBX, SBX_CORES = "SBX, one run at a time", "SBX, a run for each core"
-POPULATION, POPULATION_CORES, ONE = "population", "population, a share for each core", "population of one"
+POPULATION, POPULATION_CORES = "population", "population, a share for each core"
+ONE, ONE_CORES = "population of one", "population of one, all cores"
 OURS_CORES = "population, our stepping, a share for each core"
 SIDES: dict[str, Side] = {
     SB3: Side("sb3"),
@@ -40,6 +41,7 @@ SIDES: dict[str, Side] = {
     POPULATION_CORES: Side("population", together=True, on_all_cores=True),
     OURS_CORES: Side("population", together=True, on_all_cores=True, our_envs=True),
     ONE: Side("population", threads=1),
+    ONE_CORES: Side("population"),
 }
 """Runs one after another go at the speed of one: a single one is timed, and stands for as many as there are members."""
 
@@ -83,7 +85,7 @@ FASTER = 1.0
 """The aim where nothing but faster was asked for."""
 AGAINST_SBX = (
     Question("{members} seeds", (POPULATION, POPULATION_CORES), "SBX", (SBX, SBX_CORES), FASTER),
-    Question("one seed", (ONE,), "SBX", (SBX,), FASTER),
+    Question("one seed", (ONE, ONE_CORES), "SBX", (SBX,), FASTER),
 )
 
 

@@ -29,57 +29,18 @@ from agents.population.rows import Rows
 from agents.population.squashed import Squashed
 from regularizers import L2, Spectral
 from resets import CBP, ReDo
+from tests.agents.population.seen import Noisy, Seen
 
 ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-class Noisy(gym.Env[Any, Any]):
-    """Random observations; episodes end, or are cut short, by chance."""
-
-    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
-        self.observation_space = observation_space
-        self.action_space = action_space
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        if seed is not None:
-            self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        ends = self.np_random.random()
-        return self.observation_space.sample(), float(np.sum(action)), ends < 0.1, ends > 0.9, {}
+SHOWN = ("actions", "buffer_actions", "new_obs", "rewards", "dones", "num_collected_steps")
 
 
 def noisy() -> Noisy:
     """Observations in 64 bits, and actions in several dimensions with bounds of their own."""
     actions = spaces.Box(np.array([[-1, 0], [2, -3]]), np.array([[1, 0.5], [7, 3]]), (2, 2), np.float64)
-    return Noisy(spaces.Box(-1, 1, (2, 3), np.float64), actions)
-
-
-class Seen(BaseCallback):
-    """Keeps what a callback is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[dict[str, Any]] = []
-        self.moments: list[str] = []
-
-    def _on_rollout_start(self) -> None:
-        self.moments.append("start")
-
-    def _on_rollout_end(self) -> None:
-        self.moments.append("end")
-
-    def _on_training_end(self) -> None:
-        self.moments.append("finished")
-
-    def _on_step(self) -> bool:
-        shown = ("actions", "buffer_actions", "new_obs", "rewards", "dones", "num_collected_steps")
-        self.steps.append({name: np.array(self.locals[name]) for name in shown} | {"step": self.num_timesteps})
-        assert self.locals["self"] is self.model
-        assert self.locals["replay_buffer"] is self.model.replay_buffer
-        return True
+    return Noisy(actions, spaces.Box(-1, 1, (2, 3), np.float64))
 
 
 def make(env: Any, seed: int, n_envs: int = 1, **arguments: Any) -> SAC:
@@ -106,7 +67,7 @@ CASES: dict[str, dict[str, Any]] = {
     "slow targets": {"env": "Pendulum-v1", "gradient_steps": 3, "target_update_interval": 2, "tau": 0.1},
     "wide actions": {"env": noisy, "n_envs": 2},
     "endless": {"env": noisy, "replay_buffer_kwargs": {"handle_timeout_termination": False}, "gamma": 0.5},
-    "numbered": {"env": lambda: Noisy(spaces.Discrete(6), spaces.Box(-1, 1, (2,)))},
+    "numbered": {"env": lambda: Noisy(spaces.Box(-1, 1, (2,)), spaces.Discrete(6))},
     "schedule": {"env": "Pendulum-v1", "learning_rate": lambda left: 1e-3 * left},
     "three critics": {"env": "Pendulum-v1", "policy_kwargs": {"net_arch": [16], "n_critics": 3}},
     "two shapes": {"env": "Pendulum-v1", "policy_kwargs": {"net_arch": {"pi": [8], "qf": [12, 40, 4]}}},
@@ -121,11 +82,11 @@ def test_members_equal_single_runs(name: str, members: int) -> None:
     """The same bit for bit until the first update; then the same to rounding, with the same random numbers drawn."""
     case = dict(CASES[name])
     count = 40 * case.get("n_envs", 1)
-    seen = [Seen() for _ in range(members)]
+    seen = [Seen(SHOWN) for _ in range(members)]
     population = Population.build(lambda seed: make(seed=seed, **case), range(members))
     population.learn(count, seen)
     for seed in range(members):
-        alone, shown = make(seed=seed, **case), Seen()
+        alone, shown = make(seed=seed, **case), Seen(SHOWN)
         alone.learn(count, shown)
         assert seen[seed].moments == shown.moments
         assert len(seen[seed].steps) == len(shown.steps)
@@ -143,10 +104,10 @@ def test_members_equal_single_runs(name: str, members: int) -> None:
 def test_actions_before_the_first_update_are_the_same_to_the_last_bit() -> None:
     """Also those that the networks choose; a single bit makes another rollout of a robot."""
     settings: dict[str, Any] = {"learning_starts": 10, "train_freq": 200, "policy_kwargs": None}
-    seen = [Seen() for _ in range(3)]
+    seen = [Seen(SHOWN) for _ in range(3)]
     population = Population.build(lambda seed: make("HalfCheetah-v5", seed, **settings), range(3))
     population.learn(200, seen)
-    alone, shown = make("HalfCheetah-v5", 2, **settings), Seen()
+    alone, shown = make("HalfCheetah-v5", 2, **settings), Seen(SHOWN)
     alone.learn(200, shown)
     for mine, theirs in zip(seen[2].steps, shown.steps, strict=True):
         np.testing.assert_array_equal(mine["buffer_actions"], theirs["buffer_actions"])

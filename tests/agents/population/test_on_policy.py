@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -16,47 +15,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from agents import NETWORKS
 from agents.population import Population, Streams, stackable
 from agents.population.on_policy import OnPolicyStack
+from tests.agents.population.seen import Noisy, Seen
 
-
-class Noisy(gym.Env[Any, Any]):
-    """Random observations; what the action was decides reward and whether an episode ends or is cut short."""
-
-    def __init__(self, action_space: spaces.Space[Any], observation_space: spaces.Space[Any] | None = None) -> None:
-        self.observation_space = observation_space or spaces.Box(-1, 1, (5,), np.float32)
-        self.action_space = action_space
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        if seed is not None:
-            self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        ends = self.np_random.random()
-        return self.observation_space.sample(), float(np.sum(action)), ends < 0.05, ends > 0.95, {}
-
-
-class Seen(BaseCallback):
-    """Keeps what a callback is shown."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[dict[str, Any]] = []
-        self.moments: list[str] = []
-
-    def _on_rollout_start(self) -> None:
-        self.moments.append("start")
-
-    def _on_rollout_end(self) -> None:
-        self.moments.append("end")
-
-    def _on_training_end(self) -> None:
-        self.moments.append("finished")
-
-    def _on_step(self) -> bool:
-        shown = ("actions", "clipped_actions", "new_obs", "rewards", "dones")
-        self.steps.append({name: np.array(self.locals[name]) for name in shown} | {"step": self.num_timesteps})
-        return True
+SHOWN = ("actions", "clipped_actions", "new_obs", "rewards", "dones", "n_steps")
 
 
 def make(env: Any, seed: int, n_envs: int = 1, **arguments: Any) -> PPO:
@@ -94,12 +55,12 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("members", [1, 3])
 def test_members_equal_single_runs(name: str, members: int) -> None:
     """The first rollout is the same bit for bit; what is learnt from it the same to rounding."""
-    seen = [Seen() for _ in range(members)]
+    seen = [Seen(SHOWN) for _ in range(members)]
     case = dict(CASES[name])
     population = Population.build(lambda seed: make(seed=seed, **case), range(members))
     population.learn(96 * case.get("n_envs", 1), seen)
     for seed in range(members):
-        alone, shown = make(seed=seed, **case), Seen()
+        alone, shown = make(seed=seed, **case), Seen(SHOWN)
         alone.learn(96 * alone.n_envs, shown)
         assert seen[seed].moments == shown.moments
         assert len(seen[seed].steps) == len(shown.steps) == 96
@@ -161,11 +122,11 @@ def test_members_with_other_networks_equal_single_runs(settings: dict[str, Any])
 
 def test_a_first_rollout_of_a_robot_is_the_same_to_the_last_bit() -> None:
     """A single bit in an action makes another rollout of it within some hundred steps."""
-    seen = [Seen() for _ in range(3)]
+    seen = [Seen(SHOWN) for _ in range(3)]
     settings: dict[str, Any] = {"n_steps": 512, "n_epochs": 1, "policy_kwargs": None}
     population = Population.build(lambda seed: make("HalfCheetah-v5", seed, **settings), range(3))
     population.learn(512, seen)
-    alone, shown = make("HalfCheetah-v5", 2, **settings), Seen()
+    alone, shown = make("HalfCheetah-v5", 2, **settings), Seen(SHOWN)
     alone.learn(512, shown)
     np.testing.assert_array_equal(seen[2].steps[-1]["new_obs"], shown.steps[-1]["new_obs"])
 

@@ -1,0 +1,85 @@
+"""How long a sweep will take and how much disk it will need, from a short trial of each benchmark."""
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from configs.settings import UsageError
+from recording.directory import RunDirectory
+from sweeping.job import Job
+from sweeping.plan import Sweep
+from sweeping.work import Command, start
+
+SHORT, LONG = 1, 3
+"""Thousands of steps of each member in the two trials, by whose difference a step is told from a start."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of the jobs of one benchmark.
+
+    Attributes:
+        start: seconds until a job learns, and after.
+        step: seconds for one environment step of one cell.
+        fixed: bytes of a cell that has just begun.
+        grown: bytes for one environment step.
+    """
+
+    start: float
+    step: float
+    fixed: float
+    grown: float
+
+    def seconds(self, job: Job) -> float:
+        """Of a job from its beginning."""
+        return self.start + self.step * job.steps
+
+    def size(self, job: Job) -> float:
+        """Bytes of a finished job."""
+        return self.fixed * job.cells + self.grown * job.steps
+
+
+def measure(sweep: Sweep) -> dict[str, Cost]:
+    """Train the first arm of each benchmark for some thousand steps, in a scratch folder, which is removed.
+
+    Raises:
+        UsageError: a trial fails; with the last lines that it has printed.
+    """
+    found = {}
+    for benchmark in sweep.benchmarks:
+        job = next(job for job in sweep.jobs if job.benchmark == benchmark)
+        (short, few, small), (long, many, large) = (_trial(job, 1000 * thousands) for thousands in (SHORT, LONG))
+        step = max(1e-9, (long - short) / (many - few))
+        grown = max(0.0, (large - small) / (many - few))
+        found[benchmark] = Cost(max(0.0, short - step * few), step, max(0.0, small - grown * few) / job.cells, grown)
+    return found
+
+
+def _trial(job: Job, steps: int) -> tuple[float, int, int]:
+    """Seconds, environment steps and bytes of a short run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        words = (*job.words, "--steps", str(steps), "--checkpoint-every", "never", "--no-preflight")
+        trial = replace(job, words=words, path=Path(scratch) / "trial")
+        began = time.monotonic()
+        process = start(Command.of(trial))
+        try:
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        seconds = time.monotonic() - began
+        if status:
+            raise UsageError(f"a trial of {job.benchmark} has failed: {trial.problem(1)}")
+        members = [trial.path / name for name in trial.names] or [trial.path]
+        done = sum(int(RunDirectory(member).status()["steps"]) for member in members)
+        size = sum(path.stat().st_size for path in trial.path.rglob("*") if path.is_file())
+        return seconds, done, size
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or will be."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return shutil.disk_usage(folder).free

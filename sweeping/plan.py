@@ -1,0 +1,231 @@
+"""What a sweep consists of: arms x benchmarks x seeds, from one YAML file. Each cell is a run of `train.py`.
+
+    seeds: 8                      # how many, from 0 on, or the seeds themselves: [3, 5, 9]
+    together: 8                   # seeds of an arm that are trained as one population; 1: each by itself
+    settings: {agent: ppo}        # what all cells have in common, written as in a file for --config
+    benchmarks:
+      switching: {config: cartpole_permuted}
+      still: {config: cartpole_permuted, schedule: stationary}
+    arms:
+      none: {}
+      fresh: {reset: fresh}
+      gentle: {reset: {redo: {tau: 0.05}}, regularizer: l2}
+
+Benchmarks and arms that need no settings of their own can be listed by name: `arms: [none, fresh, redo+spectral]`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from configs import files
+from configs.flags import canonical, from_mapping
+from configs.names import ARMS, CHOICES, ONE, SEVERAL, read_block, underscored
+from configs.plans import read_mapping
+from configs.population import LAST_SEED, MOST_MEMBERS, Population, read
+from configs.settings import UsageError, did_you_mean
+from recording.directory import RUNS
+from sweeping.job import Job
+
+KEYS = ("seeds", "together", "settings", "benchmarks", "arms")
+NOT_HERE = {
+    "seed": "the sweep's own `seeds` say which",
+    "seeds": "the sweep's own `seeds` say which",
+    "processes": "the engine says how many there are",
+    "run_dir": "each cell has a directory named after its configuration",
+    "restart": "a sweep goes on with what is there",
+    "verify": "it trains nothing",
+    "quiet": "the sweep does the talking",
+}
+"""Settings of `train.py` that cells cannot have, and why."""
+LONGEST_NAME = 60
+
+
+@dataclass
+class Sweep:
+    """Arms x benchmarks x seeds.
+
+    Attributes:
+        name: what the folder of its runs is called.
+        folder: where its runs are.
+        jobs: what is trained, each one or several cells, benchmark by benchmark, the first seeds of all arms first.
+    """
+
+    name: str
+    folder: Path
+    jobs: list[Job]
+
+    @cached_property
+    def benchmarks(self) -> list[str]:
+        """Their names, in order."""
+        return list(dict.fromkeys(job.benchmark for job in self.jobs))
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """Their names, in order."""
+        return list(dict.fromkeys(job.arm for job in self.jobs))
+
+    @property
+    def cells(self) -> int:
+        """How many runs there are."""
+        return sum(job.cells for job in self.jobs)
+
+
+def find(name: str) -> Path:
+    """The file of a sweep, by its path or as one of those that are shipped."""
+    return files.find("sweeps", name, "sweep.py")
+
+
+def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) -> Sweep:
+    """Read a sweep.
+
+    Args:
+        path: its YAML file.
+        out: the folder for its runs; None: `runs/` and the file's name.
+        scale: factor on the lengths of runs and tasks, over that of the file.
+
+    Raises:
+        UsageError: anything wrong in it; one sentence that names the file and, where it is one's, the arm.
+    """
+    content, origin = files.read(path), path.name
+    if unknown := next((key for key in content if key not in KEYS), None):
+        raise UsageError(
+            f"{origin}: {unknown!r} is no part of a sweep, which has {', '.join(KEYS)}"
+            f"{did_you_mean(unknown, KEYS) or '.'}"
+        )
+    seeds = _seeds(content.get("seeds", 1), origin)
+    together = _count(content.get("together", len(seeds)), f"{origin}: together")
+    settings = _block(content.get("settings"), f"{origin}: settings")
+    if scale is not None:
+        settings["scale"] = scale
+    benchmarks = _named(content.get("benchmarks"), f"{origin}: benchmarks", _benchmark)
+    arms = _named(content.get("arms"), f"{origin}: arms", _arm)
+    folder = out or RUNS / path.stem
+    parts = [tuple(seeds[start : start + together]) for start in range(0, len(seeds), together)]
+    jobs, known = [], dict[str, str]()
+    for benchmark, own in benchmarks.items():
+        for some in parts:
+            for arm, block in arms.items():
+                where = f"{origin}: arm {arm} on {benchmark}"
+                # An arm's settings over a benchmark's over those of all.
+                words = as_words(files.merged(files.merged(settings, own), block), where)
+                job = _job(words, some, folder, benchmark, arm, where)
+                if twin := known.get(job.digest):
+                    raise UsageError(f"{where}: is the same as {twin}; name it once.")
+                known[job.digest] = f"arm {arm} on {benchmark}"
+                jobs.append(job)
+    if (cells := sum(job.cells for job in jobs)) > MOST_CELLS:
+        raise UsageError(f"{origin}: {cells:,} cells are too many; a sweep has at most {MOST_CELLS:,}.")
+    return Sweep(path.stem, folder, jobs)
+
+
+MOST_CELLS = 100_000
+"""Of one sweep, which looks at all their directories."""
+
+
+def _job(words: list[str], seeds: tuple[int, ...], folder: Path, benchmark: str, arm: str, where: str) -> Job:
+    """Some seeds of an arm on a benchmark, once `train.py` would take it."""
+    own = ["--seed", str(seeds[0])] if len(seeds) == 1 else ["--seeds", ",".join(map(str, seeds))]
+    words = [*words, *own]
+    try:
+        asked = read(words)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    if isinstance(asked, Population) and len(asked.arms) > 1:
+        raise UsageError(f"{where}: these are {len(asked.arms)} arms, {', '.join(asked.arms)}; give each a name.")
+    return Job.of(words, asked, folder, benchmark, arm)
+
+
+def as_words(tree: Mapping[str, Any], where: str) -> list[str]:
+    """Settings as in a file for `--config`, as words of a command line."""
+    tree = {underscored(key): value for key, value in tree.items()}
+    if key := next((key for key in tree if key in NOT_HERE), None):
+        raise UsageError(f"{where}: {key} has no place in a sweep: {NOT_HERE[key]}.")
+    words: list[str] = []
+    for group in (*ONE, *SEVERAL):
+        if group not in tree:
+            continue
+        block = tree.pop(group)
+        if group in ONE and isinstance(block, Mapping) and "name" not in block:  # of whichever is named elsewhere
+            words += _flags(block, where, f"{group}.")
+            continue
+        blocks = read_block(block, group, where)
+        words += [f"--{group}", ("+" if group in ARMS else ",").join(blocks) or "none"]
+        for name, settings in blocks.items():
+            prefix = f"{group}.{name}." if group in SEVERAL else f"{group}."
+            words += _flags(settings, where, prefix)
+    if isinstance(tree.get("normalize"), Mapping):
+        words += _flags(tree.pop("normalize"), where, "normalize.")
+    return words + _flags(tree, where)
+
+
+def _flags(settings: Mapping[str, Any], where: str, prefix: str = "") -> list[str]:
+    flags = from_mapping(settings, where, prefix)
+    return [word for name, (values, _) in flags.items() for word in (f"--{canonical(name)}", *values)]
+
+
+def _seeds(content: Any, origin: str) -> list[int]:
+    """Which seeds: so many from 0 on, or those that are listed."""
+    if isinstance(content, list):
+        if not content or not all(type(seed) is int and 0 <= seed <= LAST_SEED for seed in content):
+            raise UsageError(f"{origin}: seeds must be whole numbers from 0 to {LAST_SEED}, not {content}.")
+        if twice := [seed for seed in content if content.count(seed) > 1]:
+            raise UsageError(f"{origin}: seeds names {twice[0]} twice.")
+        return content
+    return list(range(_count(content, f"{origin}: seeds")))
+
+
+def _count(content: Any, where: str) -> int:
+    if type(content) is not int or not 1 <= content <= MOST_MEMBERS:
+        raise UsageError(f"{where} must be a whole number from 1 to {MOST_MEMBERS:,}, not {content!r}.")
+    return content
+
+
+def _block(content: Any, where: str) -> dict[str, Any]:
+    return dict(read_mapping(content or {}, where))
+
+
+def _named(content: Any, where: str, of_name: Any) -> dict[str, dict[str, Any]]:
+    """Blocks by name: a mapping, or a list of names that stand for themselves."""
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        if twice := [name for name in content if content.count(name) > 1]:
+            raise UsageError(f"{where} names {twice[0]} twice.")
+        blocks = {name: of_name(name, where) for name in content}
+    else:
+        blocks = {
+            name: of_name(name, where) if block is None else _block(block, f"{where}.{name}")
+            for name, block in read_mapping(content or {}, where, "a list of names, or ").items()
+        }
+    if not blocks:
+        raise UsageError(f"{where} needs at least one name.")
+    for name in blocks:
+        if not name.isprintable() or "/" in name or name in ("", ".", "..") or len(name) > LONGEST_NAME:
+            raise UsageError(f"{where} must have short names without slashes, not {name!r}.")
+    return blocks
+
+
+def _benchmark(name: str, where: str) -> dict[str, Any]:
+    return {"config": name}
+
+
+def _arm(name: str, where: str) -> dict[str, Any]:
+    """What an arm's name says, its parts joined by plus signs: `none`, `fresh`, `redo+spectral`."""
+    block: dict[str, dict[str, Any]] = {}
+    for part in map(underscored, name.split("+")):
+        group = next(_groups_of(part), None)
+        if group is None:
+            known = ["none", "fresh", *(option for group in ARMS for option in CHOICES[group])]
+            raise UsageError(
+                f"{where}: there is no reset or regularizer {part!r}; choose from {', '.join(known)}, or "
+                f"say what it is, '{name}: {{reset: …}}'{did_you_mean(part, known) or '.'}"
+            )
+        block.setdefault(group, {})[part] = {}
+    return {group: "+".join(parts) for group, parts in block.items() if list(parts) != ["none"]}
+
+
+def _groups_of(name: str) -> Iterator[str]:
+    if name in ("none", "fresh"):
+        yield "reset"
+    yield from (group for group in ARMS if name in CHOICES[group])

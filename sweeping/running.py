@@ -1,0 +1,128 @@
+"""A sweep is run: jobs go to an engine until all are finished, or have failed as often as they may."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from checkpoints.lock import BUSY
+from sweeping.engines import Ended, Engine
+from sweeping.job import Job
+from sweeping.plan import Sweep
+
+MISTAKE = 2
+"""Exit status after a mistake of the user's, which repeating does not mend."""
+ASKED_TO_LEAVE = (130, 143)
+"""Exit statuses of a process that somebody has asked to leave, after SIGINT and SIGTERM."""
+WAIT_FOR_OTHERS = 30.0
+"""Seconds after which a job that another process works on is looked at again."""
+MOST_LOSSES = 20
+"""Machines that a job may lose; after so many it is the job that ends them."""
+
+
+@dataclass
+class Progress:
+    """How a sweep stands.
+
+    Attributes:
+        sweep: what it consists of.
+        waiting: jobs nobody works on yet.
+        running: jobs at work, each with the time at which it was started here.
+        elsewhere: jobs that another process works on, each with the time at which to look again.
+        finished: those that are done, whether now or before.
+        failed: those given up, and what they have failed from.
+    """
+
+    sweep: Sweep
+    waiting: deque[Job] = field(default_factory=deque)
+    running: dict[Job, float] = field(default_factory=dict)
+    elsewhere: dict[Job, float] = field(default_factory=dict)
+    finished: list[Job] = field(default_factory=list)
+    failed: dict[Job, str] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.waiting or self.running or self.elsewhere)
+
+
+class Display(Protocol):
+    """Shows how a sweep gets on."""
+
+    def say(self, sentence: str) -> None:
+        """Something has happened."""
+
+    def draw(self, progress: Progress) -> None:
+        """Called about once a second."""
+
+
+def run(
+    sweep: Sweep, engine: Engine, display: Display, retries: int, is_leaving: Callable[[], bool] = lambda: False
+) -> Progress:
+    """Train all that is not finished.
+
+    Args:
+        sweep: what there is to do.
+        engine: does it.
+        display: shows it.
+        retries: how often a job that has failed is started again, after all others that wait.
+        is_leaving: asked about once a second whether to stop here.
+
+    Returns:
+        How it stands at the end.
+    """
+    progress = Progress(sweep)
+    for job in sweep.jobs:
+        progress.finished.append(job) if job.state() == "finished" else progress.waiting.append(job)
+    failures: Counter[Job] = Counter()
+    losses: Counter[Job] = Counter()
+    try:
+        while not progress.is_over and not is_leaving():
+            _look_elsewhere(progress)
+            while progress.waiting and len(progress.running) < engine.slots():
+                job = progress.waiting.popleft()
+                engine.start(job)
+                progress.running[job] = time.monotonic()
+            display.draw(progress)
+            for ended in engine.ended(1.0):
+                progress.running.pop(ended.job)
+                _settle(ended, progress, failures, losses, retries, display)
+    finally:
+        engine.stop()
+        display.draw(progress)
+    return progress
+
+
+def _look_elsewhere(progress: Progress) -> None:
+    """Take up jobs that others were at work on, once it is time to look again."""
+    now = time.monotonic()
+    for job in [job for job, due in progress.elsewhere.items() if due <= now]:
+        del progress.elsewhere[job]
+        progress.finished.append(job) if job.state() == "finished" else progress.waiting.append(job)
+
+
+def _settle(
+    ended: Ended, progress: Progress, failures: Counter[Job], losses: Counter[Job], retries: int, display: Display
+) -> None:
+    """Decide what becomes of a job that has ended."""
+    job = ended.job
+    if ended.status == 0:
+        progress.finished.append(job)
+        display.say(f"{job.name}: finished")
+        return
+    if ended.status == BUSY:
+        progress.elsewhere[job] = time.monotonic() + WAIT_FOR_OTHERS
+        display.say(f"{job.name}: another process is at work on it")
+        return
+    lost = ended.status is None or ended.status < 0 or ended.status in ASKED_TO_LEAVE
+    counts, most = (losses, MOST_LOSSES) if lost else (failures, retries)
+    counts[job] += 1
+    how = "its worker was lost" if ended.status is None else f"it was ended from outside (status {ended.status})"
+    how = how if lost else f"it failed with status {ended.status}"
+    if counts[job] > most or ended.status == MISTAKE:
+        progress.failed[job] = job.problem()
+        display.say(f"{job.name}: {how}, for good")
+        return
+    progress.waiting.append(job)
+    display.say(f"{job.name}: {how}; it goes on later")

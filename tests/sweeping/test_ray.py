@@ -1,0 +1,60 @@
+"""Sweeps on a Ray cluster of two nodes on this machine, one of which is taken away in the middle."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+from ray.cluster_utils import Cluster
+
+import sweep
+from sweeping.job import Job
+from sweeping.plan import read_sweep
+from sweeping.ray_engine import Ray
+from sweeping.running import run
+from tests.sweeping.small import Heard, at_work, same, worker, written
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield made
+    made.shutdown()
+
+
+def test_a_node_that_is_lost_takes_nothing_with_it(cluster: Cluster, undisturbed: list[Job], tmp_path: Path) -> None:
+    """And a worker that is killed; what is left behind is what an undisturbed sweep leaves."""
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    sweep_ = read_sweep(written(tmp_path), tmp_path / "runs")
+    engine, heard = Ray(cluster.address), Heard()
+    assert engine.slots() == 2
+    done: list[str] = []
+
+    def disturb() -> bool:
+        if not done and all(map(at_work, sweep_.jobs)):
+            cluster.remove_node(node, allow_graceful=False)
+            done.append("node")
+        elif done == ["node"] and any(map(at_work, sweep_.jobs)):
+            os.kill(worker(next(filter(at_work, sweep_.jobs))), signal.SIGKILL)
+            done.append("worker")
+        return False
+
+    progress = run(sweep_, engine, heard, retries=0, is_leaving=disturb)
+    assert done == ["node", "worker"]
+    assert not progress.failed
+    assert any("its worker was lost; it goes on later" in sentence for sentence in heard.said)
+    assert any("it was ended from outside (status -9); it goes on later" in sentence for sentence in heard.said)
+    same(sweep_.jobs, undisturbed)
+
+
+def test_no_cluster_at_an_address_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(written(tmp_path)), "--engine", "ray", "--address", "127.0.0.1:1"]
+    assert sweep.main(words) == 2
+    found = capsys.readouterr().err
+    assert found.startswith("sweep.py: error: --address 127.0.0.1:1: there is no Ray cluster")
+    assert found.count("\n") == 1

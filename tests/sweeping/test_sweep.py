@@ -1,0 +1,134 @@
+"""Sweeps as a user runs them: small ones, disturbed in the middle, and compared with undisturbed ones bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sweep
+from sweeping.job import Job
+from tests.sweeping.small import at_work, jobs, same, worker, written
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def begin(path: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
+    """Start a driver of its own."""
+    command = [sys.executable, str(ROOT / "sweep.py"), str(path), "--out", str(out), "--jobs", "2", *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for(happened: object, seconds: float = 120.0) -> None:
+    assert callable(happened)
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_what_is_finished_is_not_run_again(undisturbed: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = undisturbed[0].path.parents[1]
+    before = [path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))]
+    path = folder.parent / "tiny.yaml"
+    assert sweep.main([str(path), "--out", str(folder)]) == 0
+    assert [path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))] == before
+    assert "4 of 4 cells done" in capsys.readouterr().out
+    assert sweep.main([str(path), "--out", str(folder), "--status"]) == 0
+    found = capsys.readouterr().out
+    assert "none" in found
+    assert "2/2" in found
+    assert "4 of 4 cells done · 100 %" in found
+
+
+def test_a_worker_that_is_killed_goes_on(undisturbed: list[Job], tmp_path: Path) -> None:
+    path = written(tmp_path)
+    driver = begin(path, tmp_path / "runs")
+    found = jobs(path, tmp_path / "runs")
+    wait_for(lambda: at_work(found[0]))
+    os.kill(worker(found[0]), signal.SIGKILL)
+    assert driver.wait(120) == 0
+    same(found, undisturbed)
+    assert not list(tmp_path.rglob("*.old*")), "nothing was begun anew"
+
+
+def test_a_driver_that_is_killed_and_started_again_goes_on(undisturbed: list[Job], tmp_path: Path) -> None:
+    path = written(tmp_path)
+    driver = begin(path, tmp_path / "runs")
+    found = jobs(path, tmp_path / "runs")
+    wait_for(lambda: at_work(found[0]))
+    driver.kill()
+    driver.wait()
+    wait_for(lambda: found[0].state() == found[1].state() == "unfinished")
+    assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--quiet"]) == 0
+    same(found, undisturbed)
+
+
+def test_ctrl_c_saves_what_is_at_work(undisturbed: list[Job], tmp_path: Path) -> None:
+    path = written(tmp_path)
+    driver = begin(path, tmp_path / "runs")
+    found = jobs(path, tmp_path / "runs")
+    wait_for(lambda: at_work(found[0]))
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) == 130
+    assert found[0].state() == "unfinished"
+    assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--quiet"]) == 0
+    same(found, undisturbed)
+
+
+def test_two_drivers_share_the_work(undisturbed: list[Job], tmp_path: Path) -> None:
+    """No cell is trained twice: what one is at work on, the other leaves to it."""
+    path = written(tmp_path)
+    first = begin(path, tmp_path / "runs", "--quiet")
+    found = jobs(path, tmp_path / "runs")
+    wait_for(lambda: found[0].state() == "running")
+    second = begin(path, tmp_path / "runs", "--quiet")
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    same(found, undisturbed)
+    assert not list(tmp_path.rglob("*.old*"))
+
+
+def test_what_always_fails_is_told_at_the_end_and_the_others_finish(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A learning rate at which weights overflow in the first update.
+    arms = {"none": None, "broken": {"agent": {"learning_rate": 1e30}}}
+    path = written(tmp_path, arms=arms)
+    assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--retries", "1"]) == 1
+    good, bad = jobs(path, tmp_path / "runs")
+    assert (good.state(), bad.state()) == ("finished", "failed")
+    said = capsys.readouterr().out
+    assert "failed with status 1; it goes on later" in said
+    assert "failed with status 1, for good" in said
+    assert f"failed: {bad.name}" in said
+    assert said.count("gradients are nan") == 1, "of its last try alone"
+    assert bad.log.name in said
+    assert "2 of 4 cells done · 2 failed" in said
+
+
+def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in (
+        (["nothing"], "there is no sweep 'nothing'"),
+        ([str(written(tmp_path)), "--jobs", "0"], "must be a whole number from 1 to 4096"),
+        ([str(written(tmp_path)), "--address", "auto"], "add --engine ray"),
+        ([str(written(tmp_path)), "--status", "--report"], "not allowed with"),
+        ([str(written(tmp_path, arms=["nonne"]))], "did you mean 'none'"),
+    ):
+        assert sweep.main(words) == 2
+        found = capsys.readouterr().err
+        assert found.startswith("sweep.py: error: ")
+        assert sentence in found
+        assert found.count("\n") == 1
+
+
+def test_a_dry_run_trains_nothing_that_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path)
+    assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "4 cells in 2 jobs" in said
+    assert "24,576" in said, "steps of all cells"
+    assert "of disk" in said
+    assert not (tmp_path / "runs").exists()
