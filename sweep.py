@@ -4,6 +4,7 @@
     python sweep.py first_look --dry-run    # what that will take: cells, steps, hours, disk
     python sweep.py first_look --status     # how it stands, from here or from another machine
     python sweep.py first_look --report     # tables and figures of what is there
+    python sweep.py tuned --search          # look for the settings of arms that its file names
 
 Each cell is a run of `train.py` in a directory of its own; the seeds of an arm are trained together as a population.
 """
@@ -43,8 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return estimate(sweep, console, options.jobs)
         if options.status:
             return status(sweep, console)
+        if options.search:
+            return search(sweep, console, options)
         if options.report:
-            return report.main([str(sweep.folder), "--out", str(sweep.folder / "report"), "--title", sweep.name])
+            return compare(sweep, options.quiet)
         return train(sweep, console, options)
     except UsageError as error:
         print(f"sweep.py: error: {error}", file=sys.stderr)
@@ -64,6 +67,7 @@ def read(words: Sequence[str]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="train nothing but short trials; say what all will take")
     what.add_argument("--status", action="store_true", help="say how the sweep stands")
+    what.add_argument("--search", action="store_true", help="look for settings of arms, as the file's search says")
     what.add_argument("--report", action="store_true", help="compare what is finished, as report.py does")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs jobs (%(default)s)")
     parser.add_argument("--address", help="of an existing Ray cluster, such as auto or 10.0.0.1:6379")
@@ -82,8 +86,8 @@ def train(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     """Train what is not finished; returns the exit status."""
     engine = make_engine(options)
     _print_title(sweep, console, f", {engine.slots()} at a time")
-    with LiveTable(sweep, console, engine.slots()) as table, Interruption(notify=table.say) as interruption:
-        progress = run(sweep, engine, table, options.retries, lambda: interruption.is_due())
+    with engine, LiveTable(sweep, console, engine.slots()) as table, Interruption(notify=table.say) as interruption:
+        progress = run(sweep, engine, table, options.retries, interruption.is_due)
     view = look(sweep)
     print_cells(view, console)
     console.print(render(view))
@@ -92,6 +96,15 @@ def train(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
         return interruption.status
     console.print(f"Compare them: python sweep.py {options.sweep} --report", soft_wrap=True, highlight=False)
     return 1 if progress.failed else 0
+
+
+def compare(sweep: Sweep, quiet: bool) -> int:
+    """Write the report of all cells that are finished; returns the exit status."""
+    finished = [str(job.path) for job in sweep.jobs if job.state() == "finished"]
+    if not finished:
+        raise UsageError(f"{sweep.folder}: no cell of {sweep.name} is finished yet.")
+    words = ["--out", str(sweep.folder / "report"), "--title", sweep.name, *(["--quiet"] if quiet else [])]
+    return report.main([*finished, *words])
 
 
 def make_engine(options: argparse.Namespace) -> Engine:
@@ -105,6 +118,35 @@ def make_engine(options: argparse.Namespace) -> Engine:
             raise
         raise UsageError("ray is not installed; pip install 'perennial[sweep]' adds it.") from error
     return Ray(options.address, options.jobs)
+
+
+def search(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
+    """Make the trials that are not there yet; returns the exit status."""
+    try:
+        from sweeping.search import Batch, print_trials, read_searches, write_best
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "optuna":
+            raise
+        raise UsageError("optuna is not installed; pip install 'perennial[sweep]' adds it.") from error
+    if sweep.search is None:
+        raise UsageError(f"{sweep.name}.yaml has no search; docs/sweeps.md shows one.")
+    searches = read_searches(sweep, sweep.search)
+    with make_engine(options) as engine, Interruption(notify=console.print) as interruption:
+        for each in searches:
+            study = each.study()
+            while not each.is_over(study):
+                batch = Batch(each, study)
+                part = Sweep(f"{sweep.name}, search", each.folder, list(batch.jobs))
+                with LiveTable(part, console, engine.slots()) as table:
+                    progress = run(part, engine, table, options.retries, interruption.is_due, batch.is_hopeless)
+                if interruption.requested:
+                    console.print("The same command goes on.")
+                    return interruption.status
+                batch.tell(progress.failed)
+            print_trials(each, study, console)
+            if path := write_best(each, study):
+                console.print(f"The best, as an arm: {path}", soft_wrap=True, highlight=False)
+    return 0
 
 
 def status(sweep: Sweep, console: Console) -> int:

@@ -4,6 +4,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 from sweeping.job import Job
 from sweeping.work import Command, leave, start
@@ -41,8 +42,18 @@ class Engine(ABC):
         """What has ended since this was last asked, waited for as long as this where there is nothing."""
 
     @abstractmethod
+    def leave(self, job: Job) -> None:
+        """Have a job that is at work save what it does and leave; that it has ended is told as of any other."""
+
+    @abstractmethod
     def stop(self) -> None:
         """Have all jobs save what they do and leave, and wait for it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 class Local(Engine):
@@ -73,6 +84,12 @@ class Local(Engine):
                 self._running = [(job, process) for job, process in self._running if process.returncode is None]
                 return found
             time.sleep(LOOK_EVERY)
+
+    def leave(self, job: Job) -> None:
+        """Ask a process to leave."""
+        for own, process in self._running:
+            if own == job and process.poll() is None:
+                process.terminate()
 
     def stop(self) -> None:
         """End all processes."""

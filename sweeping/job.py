@@ -16,8 +16,9 @@ from configs.population import Population
 from recording.directory import RunDirectory
 from recording.members import PopulationDirectory
 
-State = Literal["waiting", "running", "unfinished", "finished", "failed"]
-"""`unfinished` is what has been interrupted, by whatever, and can be taken up."""
+State = Literal["waiting", "running", "unfinished", "finished", "failed", "dropped"]
+"""`unfinished` is what has been interrupted, by whatever, and can be taken up; `dropped` what a search has given up, of
+which nobody else knows."""
 
 PROMPT = "$ "
 """What a line of a log begins with that says what was run; what it has printed follows."""

@@ -14,9 +14,8 @@
 Benchmarks and arms that need no settings of their own can be listed by name: `arms: [none, fresh, redo+spectral]`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from configs.settings import UsageError, did_you_mean
 from recording.directory import RUNS
 from sweeping.job import Job
 
-KEYS = ("seeds", "together", "settings", "benchmarks", "arms")
+KEYS = ("seeds", "together", "settings", "benchmarks", "arms", "search")
 NOT_HERE = {
     "seed": "the sweep's own `seeds` say which",
     "seeds": "the sweep's own `seeds` say which",
@@ -51,18 +50,24 @@ class Sweep:
         name: what the folder of its runs is called.
         folder: where its runs are.
         jobs: what is trained, each one or several cells, benchmark by benchmark, the first seeds of all arms first.
+        words: of the command line of each arm on each benchmark, but for its seeds.
+        blocks: what its file says of each arm.
+        search: what its file says of a search, not yet looked at.
     """
 
     name: str
     folder: Path
     jobs: list[Job]
+    words: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    search: Any = None
 
-    @cached_property
+    @property
     def benchmarks(self) -> list[str]:
         """Their names, in order."""
         return list(dict.fromkeys(job.benchmark for job in self.jobs))
 
-    @cached_property
+    @property
     def arms(self) -> list[str]:
         """Their names, in order."""
         return list(dict.fromkeys(job.arm for job in self.jobs))
@@ -71,6 +76,11 @@ class Sweep:
     def cells(self) -> int:
         """How many runs there are."""
         return sum(job.cells for job in self.jobs)
+
+    def job(self, benchmark: str, arm: str, seeds: Sequence[int], more: Sequence[str], folder: Path) -> Job:
+        """Some seeds of an arm on a benchmark with more settings; a UsageError where `train.py` refuses them."""
+        words = [*self.words[benchmark, arm], *more]
+        return _job(words, tuple(seeds), folder, benchmark, arm, f"{self.name}.yaml: arm {arm} on {benchmark}")
 
 
 def find(name: str) -> Path:
@@ -95,8 +105,8 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
             f"{origin}: {unknown!r} is no part of a sweep, which has {', '.join(KEYS)}"
             f"{did_you_mean(unknown, KEYS) or '.'}"
         )
-    seeds = _seeds(content.get("seeds", 1), origin)
-    together = _count(content.get("together", len(seeds)), f"{origin}: together")
+    seeds = read_seeds(content.get("seeds", 1), origin)
+    together = read_count(content.get("together", len(seeds)), f"{origin}: together")
     settings = _block(content.get("settings"), f"{origin}: settings")
     if scale is not None:
         settings["scale"] = scale
@@ -104,7 +114,8 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
     arms = _named(content.get("arms"), f"{origin}: arms", _arm)
     folder = out or RUNS / path.stem
     parts = [tuple(seeds[start : start + together]) for start in range(0, len(seeds), together)]
-    jobs, known = [], dict[str, str]()
+    sweep = Sweep(path.stem, folder, [], blocks=arms, search=content.get("search"))
+    jobs, known = sweep.jobs, dict[str, str]()
     for benchmark, own in benchmarks.items():
         for some in parts:
             for arm, block in arms.items():
@@ -116,9 +127,10 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
                     raise UsageError(f"{where}: is the same as {twin}; name it once.")
                 known[job.digest] = f"arm {arm} on {benchmark}"
                 jobs.append(job)
-    if (cells := sum(job.cells for job in jobs)) > MOST_CELLS:
-        raise UsageError(f"{origin}: {cells:,} cells are too many; a sweep has at most {MOST_CELLS:,}.")
-    return Sweep(path.stem, folder, jobs)
+                sweep.words[benchmark, arm] = words
+    if sweep.cells > MOST_CELLS:
+        raise UsageError(f"{origin}: {sweep.cells:,} cells are too many; a sweep has at most {MOST_CELLS:,}.")
+    return sweep
 
 
 MOST_CELLS = 100_000
@@ -166,18 +178,19 @@ def _flags(settings: Mapping[str, Any], where: str, prefix: str = "") -> list[st
     return [word for name, (values, _) in flags.items() for word in (f"--{canonical(name)}", *values)]
 
 
-def _seeds(content: Any, origin: str) -> list[int]:
-    """Which seeds: so many from 0 on, or those that are listed."""
+def read_seeds(content: Any, origin: str) -> list[int]:
+    """Which seeds: so many from 0 on, or those that are listed; a UsageError for anything else."""
     if isinstance(content, list):
         if not content or not all(type(seed) is int and 0 <= seed <= LAST_SEED for seed in content):
             raise UsageError(f"{origin}: seeds must be whole numbers from 0 to {LAST_SEED}, not {content}.")
         if twice := [seed for seed in content if content.count(seed) > 1]:
             raise UsageError(f"{origin}: seeds names {twice[0]} twice.")
         return content
-    return list(range(_count(content, f"{origin}: seeds")))
+    return list(range(read_count(content, f"{origin}: seeds")))
 
 
-def _count(content: Any, where: str) -> int:
+def read_count(content: Any, where: str) -> int:
+    """A whole number; a UsageError for anything else."""
     if type(content) is not int or not 1 <= content <= MOST_MEMBERS:
         raise UsageError(f"{where} must be a whole number from 1 to {MOST_MEMBERS:,}, not {content!r}.")
     return content

@@ -1,6 +1,7 @@
 """Jobs as Ray tasks, on this machine or on an existing cluster whose machines share the folder of the runs."""
 
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -51,6 +52,7 @@ class Ray(Engine):
     def ended(self, seconds: float) -> list[Ended]:
         """Tasks that have ended, well or with their worker."""
         if not self._running:
+            time.sleep(seconds)
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [Ended(self._running.pop(task), self._status(task)) for task in ready]
@@ -60,6 +62,12 @@ class Ray(Engine):
             return int(ray.get(task))
         except ray.exceptions.RayError:
             return None
+
+    def leave(self, job: Job) -> None:
+        """Cancel a task."""
+        for task, own in self._running.items():
+            if own == job:
+                ray.cancel(task)
 
     def stop(self) -> None:
         """Cancel all tasks, and leave the cluster."""

@@ -32,6 +32,7 @@ class Progress:
         elsewhere: jobs that another process works on, each with the time at which to look again.
         finished: those that are done, whether now or before.
         failed: those given up, and what they have failed from.
+        dropped: those that were not wanted any more.
     """
 
     sweep: Sweep
@@ -40,6 +41,7 @@ class Progress:
     elsewhere: dict[Job, float] = field(default_factory=dict)
     finished: list[Job] = field(default_factory=list)
     failed: dict[Job, str] = field(default_factory=dict)
+    dropped: list[Job] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
@@ -58,16 +60,22 @@ class Display(Protocol):
 
 
 def run(
-    sweep: Sweep, engine: Engine, display: Display, retries: int, is_leaving: Callable[[], bool] = lambda: False
+    sweep: Sweep,
+    engine: Engine,
+    display: Display,
+    retries: int,
+    is_leaving: Callable[[], bool] = lambda: False,
+    is_unwanted: Callable[[Job], bool] = lambda job: False,
 ) -> Progress:
     """Train all that is not finished.
 
     Args:
         sweep: what there is to do.
-        engine: does it.
+        engine: does it; what is at work when this returns, since it was to leave, is at work still.
         display: shows it.
         retries: how often a job that has failed is started again, after all others that wait.
         is_leaving: asked about once a second whether to stop here.
+        is_unwanted: asked about once a second of each job at work, and before it is started, whether to give it up.
 
     Returns:
         How it stands at the end.
@@ -77,20 +85,28 @@ def run(
         progress.finished.append(job) if job.state() == "finished" else progress.waiting.append(job)
     failures: Counter[Job] = Counter()
     losses: Counter[Job] = Counter()
-    try:
-        while not progress.is_over and not is_leaving():
-            _look_elsewhere(progress)
-            while progress.waiting and len(progress.running) < engine.slots():
-                job = progress.waiting.popleft()
-                engine.start(job)
-                progress.running[job] = time.monotonic()
-            display.draw(progress)
-            for ended in engine.ended(1.0):
-                progress.running.pop(ended.job)
-                _settle(ended, progress, failures, losses, retries, display)
-    finally:
-        engine.stop()
+    unwanted: set[Job] = set()
+    while not progress.is_over and not is_leaving():
+        _look_elsewhere(progress)
+        while progress.waiting and len(progress.running) < engine.slots():
+            job = progress.waiting.popleft()
+            if is_unwanted(job):
+                progress.dropped.append(job)
+                continue
+            engine.start(job)
+            progress.running[job] = time.monotonic()
         display.draw(progress)
+        for job in progress.running:
+            if job not in unwanted and is_unwanted(job):
+                unwanted.add(job)
+                engine.leave(job)
+        for ended in engine.ended(1.0):
+            progress.running.pop(ended.job)
+            if ended.job in unwanted and ended.status != 0:
+                progress.dropped.append(ended.job)
+                display.say(f"{ended.job.name}: given up")
+            else:
+                _settle(ended, progress, failures, losses, retries, display)
     return progress
 
 

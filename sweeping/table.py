@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +18,13 @@ from sweeping.plan import Sweep
 from sweeping.running import Progress
 
 DRAW_EVERY = 1.0
+WORDS: dict[State, str] = {
+    "running": "running",
+    "unfinished": "interrupted",
+    "dropped": "given up",
+    "failed": "failed",
+}
+"""What jobs that are neither done nor waiting are called."""
 MOST_ROWS = 24
 """Jobs at work that are shown one by one."""
 
@@ -157,14 +164,19 @@ class LiveTable:
 
     def _view(self, progress: Progress) -> View:
         """What this process knows, without a look into the directories of jobs that nobody is at work on."""
-        states: dict[Job, State] = dict.fromkeys(progress.waiting, "waiting")
-        states |= dict.fromkeys([*progress.running, *progress.elsewhere], "running")
-        states |= dict.fromkeys(progress.finished, "finished") | dict.fromkeys(progress.failed, "failed")
+        found: list[tuple[State, Iterable[Job]]] = [
+            ("waiting", progress.waiting),
+            ("running", [*progress.running, *progress.elsewhere]),
+            ("finished", progress.finished),
+            ("failed", progress.failed),
+            ("dropped", progress.dropped),
+        ]
+        states = {job: state for state, jobs in found for job in jobs}
         for job, state in states.items():
-            if state == "running" or (state in ("waiting", "failed") and job not in self._done):
-                self._done[job] = job.done()
-            elif state == "finished":
+            if state in ("finished", "dropped"):
                 self._done[job] = job.steps
+            elif state == "running" or job not in self._done:
+                self._done[job] = job.done()
         speeds = _speeds(self.sweep.jobs, states, self._done, self.speeds)
         return View(self.sweep, states, self._done, speeds, progress.failed, self.slots)
 
@@ -173,8 +185,8 @@ def render(view: View) -> RenderableType:
     """A line on the whole, a row for each job at work, and what has failed."""
     sweep = view.sweep
     parts = [f"{view.cells('finished'):,} of {sweep.cells:,} cells done"]
-    for state, words in (("running", "running"), ("unfinished", "interrupted"), ("failed", "failed")):
-        if cells := view.cells(state):  # type: ignore[arg-type]  # states by name
+    for state, words in WORDS.items():
+        if cells := view.cells(state):
             parts.append(f"{cells:,} {words}")
     total = sum(job.steps for job in sweep.jobs)
     speed = sum(each for each in view.speeds.values() if each > 0)

@@ -20,6 +20,8 @@ from metrics import METRICS
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS, Spectral
 from resets import RESETS, ReDo
+from sweeping.plan import read_sweep
+from sweeping.search import read_searches
 from tests import test_contract, test_touches
 from tests.methods import METHODS, Method
 
@@ -55,6 +57,18 @@ def test_the_walk_through_a_new_method_works_and_is_short(monkeypatch: pytest.Mo
         test_contract.test_idle_is_bit_identical_to_the_plain_agent(kind, "rejuvenate")
         test_contract.test_a_resumed_run_goes_on_bit_for_bit(kind, "rejuvenate")
     test_touches.test_touches_what_it_says_and_nothing_else("rejuvenate")
+
+
+def test_the_sweeps_that_the_page_shows_can_be_read(tmp_path: Path) -> None:
+    shown, tuning = blocks("sweeps.md", "yaml")
+    path = tmp_path / "first_look.yaml"
+    path.write_text(shown)
+    sweep = read_sweep(path)
+    assert (sweep.cells, len(sweep.jobs)) == (48, 6)
+    path.write_text(tuning)
+    sweep = read_sweep(path)
+    (search,) = read_searches(sweep, sweep.search)
+    assert (search.arm, search.trials, len(search.space)) == ("redo", 16, 2)
 
 
 def test_the_table_of_methods_is_that_of_the_code() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sweep
 from configs import files
 from configs.command_line import parse
 from configs.help import print_help
 from configs.population import read
 from recording.directory import default_path
+from sweeping.plan import find, read_sweep
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -49,6 +51,12 @@ def test_commands_parse(
         assert capsys.readouterr().out
     else:
         read(arguments)
+
+
+@pytest.mark.parametrize("line", re.findall(r"^python sweep\.py .*$", README, re.MULTILINE))
+def test_sweeps_can_be_read(line: str) -> None:
+    options = sweep.read(shlex.split(line.split("#")[0])[2:])
+    assert read_sweep(find(options.sweep)).cells
 
 
 def test_the_run_that_the_commands_name_is_the_one_of_the_first_command() -> None:

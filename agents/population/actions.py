@@ -48,15 +48,23 @@ class Actions(ABC):
     def __init__(self) -> None:
         self._noise: list[Tensor] = []
 
+    @torch.inference_mode()
+    def std(self, log_std: Tensor | None) -> Tensor | None:
+        """What `sample` needs of a Gaussian's `log_std` `[members, dimensions]`, which stays as it is for a rollout."""
+        if log_std is None:
+            return None
+        # As SB3 has it, for the last bit: the exponential of each member's own vector.
+        return torch.stack([row.exp() for row in log_std.unbind()]).unsqueeze(1)
+
     @abstractmethod
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
+    def sample(self, outputs: Tensor, std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """Actions.
 
         Each member's noise is what `torch.distributions` would draw from its own stream.
 
         Args:
             outputs: of the action head.
-            log_std: of a Gaussian, `[members, dimensions]`.
+            std: what `std` gave.
             streams: one for each member.
         """
 
@@ -87,7 +95,7 @@ class Choices(Actions):
     def _parts(self, outputs: Tensor) -> Sequence[Tensor]:
         return (outputs,) if len(self.sizes) == 1 else torch.split(outputs, self.sizes, dim=-1)
 
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
+    def sample(self, outputs: Tensor, std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """The largest quotient of probability and an exponential number is what `torch.multinomial` draws."""
         chosen = []
         for number, part in enumerate(self._parts(outputs)):
@@ -123,14 +131,12 @@ class Choices(Actions):
 class Gaussian(Actions):
     """Independent normal numbers, whose standard deviations do not depend on the state."""
 
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
+    def sample(self, outputs: Tensor, std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """Mean plus noise."""
-        assert log_std is not None
+        assert std is not None
         noise = self._buffer(0, outputs)
         for row, own in zip(noise, streams, strict=True):
             row.normal_(generator=own.device)
-        # As SB3 has it, for the last bit: the exponential of each member's own vector.
-        std = torch.stack([row.exp() for row in log_std.unbind()]).unsqueeze(1)
         return outputs + noise * std
 
     def _log_prob(self, z: Tensor, log_std: Tensor) -> Tensor:
@@ -155,7 +161,7 @@ class Gaussian(Actions):
 class Bits(Actions):
     """Several bits, each of which is one with a chance of its own."""
 
-    def sample(self, outputs: Tensor, log_std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
+    def sample(self, outputs: Tensor, std: Tensor | None, streams: Sequence[Streams]) -> Tensor:
         """A draw for each bit."""
         rows = zip(outputs.sigmoid(), streams, strict=True)
         return torch.stack([torch.bernoulli(row, generator=own.device) for row, own in rows])

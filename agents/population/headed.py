@@ -81,14 +81,9 @@ class Headed:
 
         For actions that are real numbers: in chaotic environments one bit makes another rollout.
         """
-        layers = [part for part in (*self.body.parts, *self.heads) if isinstance(part, StackedLinear)]
-        for layer in layers:
-            layer.exact = inputs.device.type == "cpu"
-        latent = self.body(inputs)
-        found = [head(latent) for head in self.heads]
-        for layer in layers:
-            layer.exact = False
-        return found
+        for part in self.body.parts:
+            inputs = part.exactly(inputs) if isinstance(part, StackedLinear) else part(inputs)
+        return [head.exactly(inputs) for head in self.heads]
 
     def by_hand(self) -> list[Shown]:
         """Who shows what passes through modules that are not called."""

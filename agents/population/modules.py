@@ -43,26 +43,27 @@ class StackedLinear(nn.Module):
     Args:
         weight: `[members, outputs, inputs]`.
         bias: `[members, outputs]`, or None.
-
-    Attributes:
-        exact: whether each member's output has, on a CPU, the very bits that its own layer would give, at some cost
-            where there are few.
     """
 
     def __init__(self, weight: nn.Parameter, bias: nn.Parameter | None) -> None:
         super().__init__()
         self.weight = weight
         self.bias = bias
-        self.exact = False
 
     def forward(self, x: Tensor) -> Tensor:
         """From `[members, samples, inputs]` to `[members, samples, outputs]`."""
-        if self.exact and (self.weight.shape[1] == 1 or x.shape[1] * math.prod(self.weight.shape[1:]) < SMALL):
-            biases = self.bias if self.bias is not None else [None] * len(x)
-            return torch.stack([functional.linear(*part) for part in zip(x, self.weight, biases, strict=True)])
         if self.bias is None:
             return torch.bmm(x, self.weight.mT)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+    def exactly(self, x: Tensor) -> Tensor:
+        """The same; on a CPU the very bits that each member's own layer would give, at some cost in small products."""
+        members, outputs, inputs = self.weight.shape
+        if x.device.type != "cpu" or (outputs > 1 and x.shape[1] * outputs * inputs >= SMALL):
+            found: Tensor = self.forward(x)
+            return found
+        biases = self.bias if self.bias is not None else [None] * members
+        return torch.stack([functional.linear(*part) for part in zip(x, self.weight, biases, strict=True)])
 
     @torch.no_grad()
     def backward(self, x: Tensor, gradient: Tensor, by_weight: Tensor, by_bias: Tensor | None) -> Tensor:

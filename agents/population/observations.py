@@ -17,8 +17,8 @@ def preprocess(observations: Any, policy: BasePolicy) -> Tensor:
         policy: the first member's.
     """
     tensor = torch.as_tensor(observations, device=policy.device)
-    if isinstance(policy.observation_space, spaces.Box) and tensor.dtype == torch.float32 and tensor.dim() == 3:
-        return tensor
+    if isinstance(policy.observation_space, spaces.Box) and tensor.dim() == 3:  # and so no image
+        return tensor.float()
     found = preprocess_obs(tensor.flatten(0, 1), policy.observation_space, policy.normalize_images)
     assert isinstance(found, Tensor)
     return found.view(*tensor.shape[:2], *found.shape[1:])

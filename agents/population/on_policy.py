@@ -90,13 +90,18 @@ class OnPolicyStack(Stack):
     # Rollouts
 
     @torch.inference_mode()
-    def act(self, observations: Any) -> tuple[Tensor, Tensor]:
-        """Actions `[members, samples, dimensions]`, and what the head gave, `[members, samples, outputs]`."""
+    def act(self, observations: Any, std: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Actions `[members, samples, dimensions]`, and what the head gave, `[members, samples, outputs]`.
+
+        Args:
+            observations: of all members.
+            std: what the distribution makes of their `log_std`.
+        """
         seen = preprocess(observations, self.first.policy)
         # Where actions are real numbers the last bit matters: chaotic environments make it a different rollout.
         is_real = isinstance(self.first.action_space, spaces.Box)
         (outputs,) = self.actor.exactly(seen) if is_real else self.actor(seen)
-        return self.actions.sample(outputs, self.log_std, self.streams), outputs
+        return self.actions.sample(outputs, std, self.streams), outputs
 
     def collect(self, callbacks: Sequence[BaseCallback], scopes: Sequence[Scope], log_interval: int) -> bool:
         """Collect one rollout of every member.
@@ -112,10 +117,10 @@ class OnPolicyStack(Stack):
         box = isinstance(first.action_space, spaces.Box)
         shape = (len(models), first.n_envs, *first.action_space.shape)
         observed, starts = self._observed()
-        ended, outputs = np.zeros_like(starts), list[Tensor]()
+        ended, outputs, std = np.zeros_like(starts), list[Tensor](), self.actions.std(self.log_std)
         for step in range(first.n_steps):
             arrays["observations"][:, step], arrays["episode_starts"][:, step] = observed, starts
-            found, given = self.act(observed)
+            found, given = self.act(observed, std)
             outputs.append(given)
             actions = found.cpu().numpy()
             arrays["actions"][:, step] = actions

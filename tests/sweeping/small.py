@@ -55,4 +55,5 @@ class Heard:
 
     def draw(self, progress: Progress) -> None:
         known = [*progress.waiting, *progress.running, *progress.elsewhere, *progress.finished, *progress.failed]
+        known += progress.dropped
         assert sorted(job.name for job in known) == sorted(job.name for job in progress.sweep.jobs)

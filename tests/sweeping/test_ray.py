@@ -44,7 +44,8 @@ def test_a_node_that_is_lost_takes_nothing_with_it(cluster: Cluster, undisturbed
             done.append("worker")
         return False
 
-    progress = run(sweep_, engine, heard, retries=0, is_leaving=disturb)
+    with engine:
+        progress = run(sweep_, engine, heard, retries=0, is_leaving=disturb)
     assert done == ["node", "worker"]
     assert not progress.failed
     assert any("its worker was lost; it goes on later" in sentence for sentence in heard.said)

@@ -58,6 +58,10 @@ class Pretends(Engine):
             job.directory.set_status("finished", job.steps // job.cells, 1.0)
         return [Ended(job, status)]
 
+    def leave(self, job: Job) -> None:
+        assert job in self.running
+        self.statuses[job] = [143]
+
     def stop(self) -> None:
         self.stopped = True
 
@@ -68,7 +72,6 @@ def test_all_jobs_are_started_once_and_none_that_is_finished(sweep: Sweep) -> No
     assert engine.started == sweep.jobs
     assert progress.is_over
     assert set(progress.finished) == set(sweep.jobs)
-    assert engine.stopped
     again = Pretends()
     assert run(sweep, again, Heard(), retries=0).finished == sweep.jobs
     assert again.started == []
@@ -114,7 +117,30 @@ def test_it_leaves_when_asked_to(sweep: Sweep) -> None:
     engine, answers = Pretends(slots=1), iter([False, True])
     progress = run(sweep, engine, Heard(), retries=0, is_leaving=lambda: next(answers))
     assert (len(progress.finished), len(progress.waiting)) == (1, 3)
-    assert engine.stopped
+
+
+def test_what_is_not_wanted_any_more_is_given_up(sweep: Sweep) -> None:
+    """Whether it is at work, or waits; one that finishes all the same is finished."""
+    first, second, third, _ = sweep.jobs
+    engine = Pretends(slots=2)
+    unwanted = {first, third}
+    progress = run(sweep, engine, Heard(), 0, is_unwanted=lambda job: job in unwanted and job.state() == "waiting")
+    assert progress.dropped == [first, third]
+    assert first not in engine.started
+    engine, asked = Pretends(slots=2), list[Job]()
+    sweep.jobs = [second, third]
+    for job in sweep.jobs:
+        job.directory.make()
+        job.directory.set_status("interrupted", 0)
+
+    def is_unwanted(job: Job) -> bool:
+        asked.append(job)
+        return job == third and asked.count(job) > 1  # once it is at work
+
+    progress = run(sweep, engine, Heard(), 0, is_unwanted=is_unwanted)
+    assert progress.dropped == [third]
+    assert progress.finished == [second]
+    assert engine.started == [second, third], "and not again"
 
 
 def test_an_error_stops_the_engine(sweep: Sweep) -> None:
@@ -123,7 +149,7 @@ def test_an_error_stops_the_engine(sweep: Sweep) -> None:
     def breaks() -> bool:
         raise RuntimeError("it broke")
 
-    with pytest.raises(RuntimeError, match="it broke"):
+    with pytest.raises(RuntimeError, match="it broke"), engine:
         run(sweep, engine, Heard(), retries=0, is_leaving=breaks)
     assert engine.stopped
 

@@ -44,6 +44,18 @@ def test_what_is_finished_is_not_run_again(undisturbed: list[Job], capsys: pytes
     assert "4 of 4 cells done · 100 %" in found
 
 
+def test_what_is_finished_is_compared(
+    undisturbed: list[Job], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = undisturbed[0].path.parents[1]
+    words = [str(folder.parent / "tiny.yaml"), "--out", str(folder), "--report"]
+    assert sweep.main(words) == 0
+    assert (folder / "report" / "report.html").exists()
+    assert "redo" in capsys.readouterr().out
+    assert sweep.main([str(written(tmp_path)), "--out", str(tmp_path / "none"), "--report"]) == 2
+    assert "no cell of tiny is finished yet" in capsys.readouterr().err
+
+
 def test_a_worker_that_is_killed_goes_on(undisturbed: list[Job], tmp_path: Path) -> None:
     path = written(tmp_path)
     driver = begin(path, tmp_path / "runs")

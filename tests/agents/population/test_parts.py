@@ -192,7 +192,7 @@ def test_each_member_draws_what_it_would_alone(name: str) -> None:
         expected.append([made.sample().reshape(2, -1) for _ in range(5)])
     actions = actions_of(make())
     for step in range(5):
-        found = actions.sample(outputs, log_std, streams)
+        found = actions.sample(outputs, actions.std(log_std), streams)
         assert torch.equal(found.float(), torch.stack([own[step] for own in expected]).float())
 
 
