@@ -1,6 +1,7 @@
 """Jobs as Ray tasks, on this machine or on an existing cluster whose machines share the folder of the runs."""
 
 import os
+import socket
 import time
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,8 @@ from sweeping.engines import Ended, Engine
 from sweeping.job import Job
 from sweeping.work import Command, work
 
+ANSWER = 10.0
+"""Seconds that a cluster has to answer."""
 CANCELLED = 60.0
 """Seconds that tasks have to save what they do and leave."""
 
@@ -31,12 +34,14 @@ class Ray(Engine):
     """
 
     def __init__(self, address: str | None, slots: int | None = None) -> None:
+        if address is not None:
+            _check(address)
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning that concerns nobody here
         own: dict[str, Any] = {"num_cpus": slots, "include_dashboard": False} if address is None else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"--address {address}: there is no Ray cluster ({str(error).splitlines()[0]}).") from error
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise _nothing_at(address, str(error).splitlines()[0]) from error
         # Retries are the sweep's, which alone knows what is worth one.
         self._work = ray.remote(work).options(num_cpus=1, max_retries=0)
         self._running: dict[Any, Job] = {}
@@ -78,3 +83,22 @@ class Ray(Engine):
                 ray.wait(list(self._running), num_returns=len(self._running), timeout=CANCELLED)
         self._running = {}
         ray.shutdown()
+
+
+def _check(address: str) -> None:
+    """Refuse an address at which nobody answers, for which Ray itself waits for minutes.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # such as auto, which Ray looks for on this machine
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise _nothing_at(address, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _nothing_at(address: str | None, why: str) -> UsageError:
+    return UsageError(f"--address {address}: there is no Ray cluster ({why.rstrip('.')}).")

@@ -93,6 +93,7 @@ class Search:
     def study(self) -> optuna.Study:
         """What is known of all trials so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # the sweep does the talking
         storage = JournalStorage(JournalFileBackend(str(self.folder / f"{self.arm}.journal")))
         return optuna.create_study(storage=storage, study_name=self.arm, direction="maximize", load_if_exists=True)
 

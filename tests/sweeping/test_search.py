@@ -105,7 +105,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "unknown setting": ({"arms": {"redo": {"reset.redo.tua": [1, 2]}}}, "did you mean"),
     "range": ({"arms": {"redo": {"reset.redo.tau": {"low": 2, "high": 1}}}}, "low below high"),
     "log": ({"arms": {"redo": {"reset.redo.tau": {"low": 0, "high": 1, "log": True}}}}, "above 0 where log"),
-    "out of range": ({"arms": {"redo": {"reset.redo.tau": {"low": -1.0, "high": 0.5}}}}, "tau must be"),
+    "out of range": ({"arms": {"redo": {"reset.redo.every": {"low": -5, "high": 5}}}}, "every.* must be"),
     "nothing": ({"arms": {}}, "needs at least one arm"),
 }
 
@@ -132,6 +132,7 @@ def test_a_search_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert list(tuned) == ["redo tuned"]
     (job,) = read_sweep(written(tmp_path, arms=tuned, seeds=1), tmp_path / "runs").jobs
     assert "--reset.redo.tau" in job.words
+    written(tmp_path, search=block)
     before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "runs").rglob("tasks.csv"))
     assert sweep.main(words) == 0
     assert sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "runs").rglob("tasks.csv")) == before

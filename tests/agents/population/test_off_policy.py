@@ -368,7 +368,7 @@ def test_an_error_leaves_ordinary_models() -> None:
 
 def goal() -> gym.Env[Any, Any]:
     parts = {name: spaces.Box(-1, 1, (2,)) for name in ("observation", "achieved_goal", "desired_goal")}
-    env = Noisy(spaces.Dict(parts), spaces.Box(-1, 1, (2,)))  # type: ignore[arg-type]
+    env = Noisy(spaces.Box(-1, 1, (2,)), spaces.Dict(parts))  # type: ignore[arg-type]
     env.compute_reward = lambda *_: np.zeros(1)  # type: ignore[attr-defined]
     return env
 
