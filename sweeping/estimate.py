@@ -5,6 +5,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from configs.settings import UsageError
 from recording.directory import RunDirectory
@@ -13,7 +14,7 @@ from sweeping.plan import Sweep
 from sweeping.work import Command, start
 
 SHORT, LONG = 1, 3
-"""Thousands of steps of each member in the two trials, by whose difference a step is told from a start."""
+"""Thousands of steps of each member in the two trials, by whose difference it is told how files grow."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,28 @@ def measure(sweep: Sweep) -> dict[str, Cost]:
     found = {}
     for benchmark in sweep.benchmarks:
         job = next(job for job in sweep.jobs if job.benchmark == benchmark)
-        (short, few, small), (long, many, large) = (_trial(job, 1000 * thousands) for thousands in (SHORT, LONG))
-        step = max(1e-9, (long - short) / (many - few))
-        grown = max(0.0, (large - small) / (many - few))
-        found[benchmark] = Cost(max(0.0, short - step * few), step, max(0.0, small - grown * few) / job.cells, grown)
+        short, long = (_trial(job, 1000 * thousands) for thousands in (SHORT, LONG))
+        grown = max(0.0, (long.size - short.size) / (long.steps - short.steps))
+        found[benchmark] = Cost(
+            start=long.seconds - long.learning,
+            step=long.learning / long.steps,
+            fixed=max(0.0, short.size - grown * short.steps) / job.cells,
+            grown=grown,
+        )
     return found
 
 
-def _trial(job: Job, steps: int) -> tuple[float, int, int]:
-    """Seconds, environment steps and bytes of a short run."""
+class Trial(NamedTuple):
+    """Of a short run: seconds in all and of learning, environment steps of all members, bytes."""
+
+    seconds: float
+    learning: float
+    steps: int
+    size: int
+
+
+def _trial(job: Job, steps: int) -> Trial:
+    """Train for so many steps."""
     with tempfile.TemporaryDirectory() as scratch:
         words = (*job.words, "--steps", str(steps), "--checkpoint-every", "never", "--no-preflight")
         trial = replace(job, words=words, path=Path(scratch) / "trial")
@@ -75,7 +89,7 @@ def _trial(job: Job, steps: int) -> tuple[float, int, int]:
         members = [trial.path / name for name in trial.names] or [trial.path]
         done = sum(int(RunDirectory(member).status()["steps"]) for member in members)
         size = sum(path.stat().st_size for path in trial.path.rglob("*") if path.is_file())
-        return seconds, done, size
+        return Trial(seconds, trial.seconds(), done, size)
 
 
 def free_bytes(folder: Path) -> int:

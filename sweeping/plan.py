@@ -5,7 +5,7 @@
     settings: {agent: ppo}        # what all cells have in common, written as in a file for --config
     benchmarks:
       switching: {config: cartpole_permuted}
-      still: {config: cartpole_permuted, schedule: stationary}
+      still: {config: cartpole_permuted, schedule: stationary, arms: [none]}  # all arms where none are named
     arms:
       none: {}
       fresh: {reset: fresh}
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import files
+from configs.building import check_times, usage_errors
 from configs.flags import canonical, from_mapping
 from configs.names import ARMS, CHOICES, ONE, SEVERAL, read_block, underscored
 from configs.plans import read_mapping
@@ -117,8 +118,9 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
     sweep = Sweep(path.stem, folder, [], blocks=arms, search=content.get("search"))
     jobs, known = sweep.jobs, dict[str, str]()
     for benchmark, own in benchmarks.items():
+        there = _arms_of(own.pop("arms", None), arms, f"{origin}: benchmarks.{benchmark}.arms")
         for some in parts:
-            for arm, block in arms.items():
+            for arm, block in there.items():
                 where = f"{origin}: arm {arm} on {benchmark}"
                 # An arm's settings over a benchmark's over those of all.
                 words = as_words(files.merged(files.merged(settings, own), block), where)
@@ -137,12 +139,26 @@ MOST_CELLS = 100_000
 """Of one sweep, which looks at all their directories."""
 
 
+def _arms_of(names: Any, arms: dict[str, dict[str, Any]], where: str) -> dict[str, dict[str, Any]]:
+    """The arms that are trained on a benchmark: all, or those that it names."""
+    if names is None:
+        return arms
+    if not isinstance(names, list) or not names:
+        raise UsageError(f"{where} must be a list of arms, not {names!r}.")
+    if unknown := next((name for name in names if name not in arms), None):
+        raise UsageError(f"{where} must be of {', '.join(arms)}, not {unknown!r}{did_you_mean(unknown, arms) or '.'}")
+    return {name: block for name, block in arms.items() if name in names}
+
+
 def _job(words: list[str], seeds: tuple[int, ...], folder: Path, benchmark: str, arm: str, where: str) -> Job:
     """Some seeds of an arm on a benchmark, once `train.py` would take it."""
     own = ["--seed", str(seeds[0])] if len(seeds) == 1 else ["--seeds", ",".join(map(str, seeds))]
     words = [*words, *own]
     try:
         asked = read(words)
+        config = asked.members[0] if isinstance(asked, Population) else asked
+        with usage_errors():
+            check_times(config, config.tasks)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
     if isinstance(asked, Population) and len(asked.arms) > 1:

@@ -1,5 +1,6 @@
 """Jobs as Ray tasks, on this machine or on an existing cluster whose machines share the folder of the runs."""
 
+import logging
 import os
 import socket
 import time
@@ -39,7 +40,7 @@ class Ray(Engine):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning that concerns nobody here
         own: dict[str, Any] = {"num_cpus": slots, "include_dashboard": False} if address is None else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise _nothing_at(address, str(error).splitlines()[0]) from error
         # Retries are the sweep's, which alone knows what is worth one.
@@ -48,7 +49,7 @@ class Ray(Engine):
 
     def slots(self) -> int:
         """The processors of all machines that are there now."""
-        return int(ray.cluster_resources().get("CPU", 0))
+        return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]  # of Ray's
 
     def start(self, job: Job) -> None:
         """Submit a task."""

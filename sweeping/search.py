@@ -251,19 +251,17 @@ def _course(trial: FrozenTrial) -> list[float]:
     return [trial.intermediate_values[task] for task in sorted(trial.intermediate_values)]
 
 
-def best(search: Search, study: optuna.Study) -> dict[str, Any] | None:
-    """The settings that were worth most; None where no trial was finished."""
+def ranked(study: optuna.Study) -> list[tuple[float, FrozenTrial]]:
+    """What finished trials are worth, the best first."""
     finished = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    return max(finished, key=lambda trial: trial.value).params if finished else None
+    found = [(trial.value, trial) for trial in finished if trial.value is not None]
+    return sorted(found, key=lambda each: -each[0])
 
 
 def print_trials(search: Search, study: optuna.Study, console: Console, most: int = 10) -> None:
     """The trials that were worth most, and how many were given up or have failed."""
-    trials = study.get_trials(deepcopy=False)
-    finished = sorted(
-        (trial for trial in trials if trial.state == TrialState.COMPLETE), key=lambda trial: -(trial.value or 0.0)
-    )
-    states = Counter(trial.state for trial in trials)
+    finished = ranked(study)
+    states = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     console.print(
         f"{search.arm} on {search.benchmark}: {len(finished)} trials finished, {states[TrialState.PRUNED]} given up, "
         f"{states[TrialState.FAIL]} failed; return at the end of later tasks, {len(search.seeds)} seeds",
@@ -276,8 +274,8 @@ def print_trials(search: Search, study: optuna.Study, console: Console, most: in
     table.add_column("return", justify="right")
     for name in search.space:
         table.add_column(name, justify="right", overflow="fold")
-    for trial in finished[:most]:
-        table.add_row(str(trial.number), number(trial.value), *(shown(trial.params[name]) for name in search.space))
+    for value, trial in finished[:most]:
+        table.add_row(str(trial.number), number(value), *(shown(trial.params[name]) for name in search.space))
     console.print(table)
 
 
@@ -288,10 +286,10 @@ def shown(value: Any) -> str:
 
 def write_best(search: Search, study: optuna.Study) -> Path | None:
     """Keep the best settings as an arm that a sweep's file can take."""
-    found = best(search, study)
-    if found is None:
+    found = ranked(study)
+    if not found:
         return None
     path = search.folder / f"{search.arm}.yaml"
     comment = f"The best of {search.trials} trials with seeds {', '.join(map(str, search.seeds))}: an arm of a sweep."
-    files.write(path, {f"{search.arm} tuned": {**search.sweep.blocks[search.arm], **found}}, comment)
+    files.write(path, {f"{search.arm} tuned": {**search.sweep.blocks[search.arm], **found[0][1].params}}, comment)
     return path

@@ -237,7 +237,8 @@ def print_cells(view: View, console: Console) -> None:
             jobs = [job for job in view.sweep.jobs if (job.arm, job.benchmark) == (arm, benchmark)]
             finished = sum(job.cells for job in jobs if view.states[job] == "finished")
             failed = sum(job.cells for job in jobs if view.states[job] == "failed")
-            row.append(f"{finished}/{sum(job.cells for job in jobs)}" + (f", {failed} failed" if failed else ""))
+            done = f"{finished}/{sum(job.cells for job in jobs)}" if jobs else NOTHING
+            row.append(done + (f", {failed} failed" if failed else ""))
         table.add_row(*row)
     console.print(table)
 

@@ -64,7 +64,7 @@ def test_the_sweeps_that_the_page_shows_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "first_look.yaml"
     path.write_text(shown)
     sweep = read_sweep(path)
-    assert (sweep.cells, len(sweep.jobs)) == (48, 6)
+    assert (sweep.cells, len(sweep.jobs)) == (32, 4)
     path.write_text(tuning)
     sweep = read_sweep(path)
     (search,) = read_searches(sweep, sweep.search)

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,11 +13,14 @@ from configs.population import Population, read
 from configs.settings import UsageError
 from sweeping.plan import Sweep, as_words, find, read_sweep
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "seeds": 3,
     "together": 2,
     "settings": {"agent": {"name": "ppo", "gamma": 0.9}, "env": "CartPole-v1", "steps": 4096},
-    "benchmarks": {"switching": {"schedule": "permuted"}, "still": {}},
+    "benchmarks": {
+        "switching": {"schedule": {"name": "permuted", "period": 1024}},
+        "other": {"schedule": {"name": "rotated", "period": 1024}},
+    },
     "arms": {
         "none": None,
         "fresh": None,
@@ -39,13 +43,19 @@ def test_cells_are_arms_by_benchmarks_by_seeds(tmp_path: Path) -> None:
     sweep = swept(tmp_path)
     assert sweep.cells == 3 * 2 * 3
     assert sweep.arms == ["none", "fresh", "gentle"]
-    assert sweep.benchmarks == ["switching", "still"]
+    assert sweep.benchmarks == ["switching", "other"]
     found = [(job.benchmark, job.arm, job.seeds) for job in sweep.jobs[:6]]
     # The first seeds of all arms first, so that there is something to compare early.
     assert found == [("switching", arm, seeds) for seeds in [(0, 1), (2,)] for arm in sweep.arms]
     assert len({job.path for job in sweep.jobs}) == len(sweep.jobs) == 12
     assert sweep.jobs[0].path.parent == tmp_path / "runs" / "switching"
     assert [job.steps for job in sweep.jobs[:4]] == [8192, 8192, 8192, 4096]
+
+
+def test_a_benchmark_can_name_its_arms(tmp_path: Path) -> None:
+    sweep = swept(tmp_path, benchmarks={"switching": SMALL["benchmarks"]["switching"], "still": {"arms": ["none"]}})
+    assert {job.arm for job in sweep.jobs if job.benchmark == "still"} == {"none"}
+    assert {job.arm for job in sweep.jobs if job.benchmark == "switching"} == {"none", "fresh", "gentle"}
 
 
 def test_each_job_is_a_command_line_of_train_py(tmp_path: Path) -> None:
@@ -60,13 +70,16 @@ def test_each_job_is_a_command_line_of_train_py(tmp_path: Path) -> None:
     assert list(config.resets) == ["redo"]
     assert config.resets["redo"].tau == 0.05  # type: ignore[attr-defined]
     assert list(config.regularizers) == ["l2", "spectral"]
-    population = read(jobs["still", "fresh", (0, 1)].words)
+    population = read(jobs["other", "fresh", (0, 1)].words)
     assert isinstance(population, Population)
     assert population.names == ["fresh-s0", "fresh-s1"]
     assert (
         population.members[1].as_dict()
         == parse(
-            shlex.split("--agent ppo --agent.gamma 0.9 --env CartPole-v1 --steps 4096 --reset fresh --seed 1")
+            shlex.split(
+                "--agent ppo --agent.gamma 0.9 --env CartPole-v1 --steps 4096 --schedule rotated "
+                "--schedule.period 1024 --reset fresh --seed 1"
+            )
         ).as_dict()
     )
 
@@ -74,7 +87,7 @@ def test_each_job_is_a_command_line_of_train_py(tmp_path: Path) -> None:
 def test_the_directory_is_named_after_all_that_the_cell_depends_on(tmp_path: Path) -> None:
     one, same = swept(tmp_path), swept(tmp_path)
     assert [job.path for job in one.jobs] == [job.path for job in same.jobs]
-    other = swept(tmp_path, settings={**SMALL["settings"], "steps": 8192})  # type: ignore[dict-item]
+    other = swept(tmp_path, settings={**SMALL["settings"], "steps": 8192})
     assert not {job.path for job in one.jobs} & {job.path for job in other.jobs}
     more = swept(tmp_path, seeds=4, together=2)
     assert {job.path for job in one.jobs if job.seeds == (0, 1)} <= {job.path for job in more.jobs}, "seeds are added"
@@ -134,6 +147,8 @@ MISTAKES = {
     "negative": ({"seeds": [-1]}, "seeds must be whole numbers from 0"),
     "together": ({"together": "all"}, "together must be a whole number"),
     "several": ({"arms": {"two": {"reset": "none,redo"}}}, "these are 2 arms, none, redo; give each a name"),
+    "arms of a benchmark": ({"benchmarks": {"b": {"arms": ["nonne"]}}}, "benchmarks.b.arms .*did you mean 'none'"),
+    "no switch": ({"benchmarks": {"b": {"schedule": "stationary"}}}, "arm fresh on b: .*waits for a switch"),
     "slash": ({"arms": {"a/b": {}}}, "short names without slashes, not 'a/b'"),
 }
 
