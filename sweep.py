@@ -88,7 +88,7 @@ def train(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     _print_title(sweep, console, f", {engine.slots()} at a time")
     with engine, LiveTable(sweep, console, engine.slots()) as table, Interruption(notify=table.say) as interruption:
         progress = run(sweep, engine, table, options.retries, interruption.is_due)
-    view = look(sweep)
+    view = look(sweep, progress.failed)
     print_cells(view, console)
     console.print(render(view))
     if interruption.requested:

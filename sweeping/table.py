@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -99,15 +99,22 @@ class View:
         return max(longest, total / slots)
 
 
-def look(sweep: Sweep, speeds: Speeds | None = None) -> View:
-    """What the directories of a sweep say."""
-    states = {job: job.state() for job in sweep.jobs}
+def look(sweep: Sweep, failed: Mapping[Job, str] | None = None) -> View:
+    """What the directories of a sweep say.
+
+    Args:
+        sweep: which.
+        failed: what jobs are known to have failed from, of which some have come to nothing that a directory tells.
+    """
+    states: dict[Job, State] = {job: job.state() for job in sweep.jobs}
     done = {job: 0 if states[job] == "waiting" else job.done() for job in sweep.jobs}
-    return View(sweep, states, done, _speeds(sweep.jobs, states, done, speeds), _problems(states))
+    problems = {job: job.problem() for job, state in states.items() if state == "failed"} | dict(failed or {})
+    states |= dict.fromkeys(problems, "failed")
+    return View(sweep, states, done, _speeds(sweep.jobs, states, done), problems)
 
 
 def _speeds(
-    jobs: Sequence[Job], states: dict[Job, State], done: dict[Job, int], speeds: Speeds | None
+    jobs: Sequence[Job], states: dict[Job, State], done: dict[Job, int], speeds: Speeds | None = None
 ) -> dict[Job, float]:
     found = {}
     for job in jobs:
@@ -119,10 +126,6 @@ def _speeds(
                 seconds = job.seconds()
                 found[job] = done[job] / seconds if seconds else math.nan
     return found
-
-
-def _problems(states: dict[Job, State]) -> dict[Job, str]:
-    return {job: job.problem() for job, state in states.items() if state == "failed"}
 
 
 class LiveTable:

@@ -121,6 +121,15 @@ def test_what_always_fails_is_told_at_the_end_and_the_others_finish(
     assert "2 of 4 cells done · 2 failed" in said
 
 
+def test_what_fails_before_it_has_a_directory_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, arms=["none"], settings={"env": "NoSuchEnv-v0", "steps": 2048}, benchmarks={"b": {}})
+    assert sweep.main([str(path), "--out", str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr().out
+    assert "it failed with status 2, for good" in said
+    assert "0 of 2 cells done · 2 failed" in said
+    assert "NoSuchEnv" in said
+
+
 def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, sentence in (
         (["nothing"], "there is no sweep 'nothing'"),
