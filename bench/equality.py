@@ -1,7 +1,7 @@
 """Does it matter whether seeds are trained as a population or one after another? Returns of long runs, task by task.
 
     python bench/equality.py --seeds 16 -- --agent ppo --scale 0.25
-    python bench/equality.py --seeds 8 --name sac -- --agent sac --env Pendulum-v1 --schedule pendulum_mass_drift …
+    python bench/equality.py --seeds 8 --name SAC -- --agent sac --env Pendulum-v1 --schedule rotated …
 
 Trains the same seeds with `--stack` and with `--no-stack`; what follows `--` goes to `train.py` as it is. A seed has
 the same tasks and begins the same in both, then they round otherwise and part. If that is all, both returns of a seed
@@ -40,7 +40,8 @@ def returns(folder: Path, stack: bool, options: argparse.Namespace) -> NDArray[A
     """Train all seeds, and give the return at the end of each task, `[seeds, tasks]`."""
     command = [sys.executable, str(ROOT / "train.py"), *options.flags, "--seeds", str(options.seeds), "--quiet"]
     command += ["--processes", str(options.processes), "--run-dir", str(folder)] + ([] if stack else ["--no-stack"])
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if status := subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode:
+        sys.exit(f"equality.py: train.py has failed with status {status}.")
     members = sorted(path.parent for path in folder.glob("*/tasks.csv"))
     rows = [[row["return_end"] for row in RunDirectory(member).read_tasks()] for member in members]
     if len(rows) != options.seeds:
