@@ -21,6 +21,7 @@ from stable_baselines3 import PPO
 
 import train
 from agents import AGENTS
+from checkpoints.lock import BUSY, RunLock
 from configs import files
 
 ROOT = Path(__file__).parent.parent
@@ -361,3 +362,14 @@ def test_a_table_of_tasks_is_kept_with_the_run() -> None:
     assert train.main([*TINY[:2], *words, *TINY[6:]]) == 0
     assert Path("r/mine.csv").read_text() == Path("mine.csv").read_text()
     assert [event["values"] for event in events("r") if event["event"] == "switch"] == [{"length": 1.5}] * 2
+
+
+def test_a_run_that_another_process_trains_has_a_status_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that whoever runs many can come back to it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r").mkdir()
+    with RunLock(tmp_path / "r" / "run.lock"):
+        assert train.main(["--env", "CartPole-v1", "--steps", "2048", "--run-dir", "r", "--quiet"]) == BUSY == 75
+    assert "is being written by" in capsys.readouterr().err
