@@ -37,7 +37,7 @@ def same(one: list[Job], other: list[Job]) -> None:
 
 def at_work(job: Job) -> bool:
     """Whether a job has saved something to go on from, and goes on."""
-    return job.state() == "running" and any(job.directory.checkpoints.glob("*")) and job.directory.status() != {}
+    return job.state() == "running" and any(job.directory.checkpoints.glob("step-*")) and job.directory.status() != {}
 
 
 def worker(job: Job) -> int:

@@ -67,28 +67,20 @@ def test_a_worker_that_is_killed_goes_on(undisturbed: list[Job], tmp_path: Path)
     assert not list(tmp_path.rglob("*.old*")), "nothing was begun anew"
 
 
-def test_a_driver_that_is_killed_and_started_again_goes_on(undisturbed: list[Job], tmp_path: Path) -> None:
-    path = written(tmp_path)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_ends_and_is_started_again_goes_on(
+    number: signal.Signals, undisturbed: list[Job], tmp_path: Path
+) -> None:
+    """Whether it is killed or asked to leave, no worker outlives it."""
+    path = written(tmp_path, arms=["none"])
     driver = begin(path, tmp_path / "runs")
     found = jobs(path, tmp_path / "runs")
     wait_for(lambda: at_work(found[0]))
-    driver.kill()
-    driver.wait()
-    wait_for(lambda: found[0].state() == found[1].state() == "unfinished")
+    driver.send_signal(number)
+    assert driver.wait(60) == (130 if number == signal.SIGINT else -number)
+    wait_for(lambda: found[0].state() == "unfinished")
     assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--quiet"]) == 0
-    same(found, undisturbed)
-
-
-def test_ctrl_c_saves_what_is_at_work(undisturbed: list[Job], tmp_path: Path) -> None:
-    path = written(tmp_path)
-    driver = begin(path, tmp_path / "runs")
-    found = jobs(path, tmp_path / "runs")
-    wait_for(lambda: at_work(found[0]))
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(60) == 130
-    assert found[0].state() == "unfinished"
-    assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--quiet"]) == 0
-    same(found, undisturbed)
+    same(found, undisturbed[:1])
 
 
 def test_two_drivers_share_the_work(undisturbed: list[Job], tmp_path: Path) -> None:
