@@ -62,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def read(words: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; a UsageError where something is wrong with it."""
     cores = len(os.sched_getaffinity(0))
-    parser = Parser(prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="sweep.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --job would be --jobs
+    )
     parser.add_argument("sweep", help="a YAML file, or the name of one in configs/sweeps/")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="train nothing but short trials; say what all will take")

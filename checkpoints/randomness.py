@@ -19,8 +19,9 @@ def global_state() -> Tree:
     version, words, gauss = random.getstate()
     return {
         "python": {"version": version, "words": np.array(words, dtype=np.uint32), "gauss": gauss},
-        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002  # the global one, which SB3 draws from
         "torch": torch.get_rng_state(),
+        # PyTorch has no types for the function.
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
     }
 

@@ -4,7 +4,6 @@ A share keeps its lock and checkpoints in `part-<number>/`, its members record w
 has to say goes through a pipe to the one that has started it, and it ends with that one, however that ends.
 """
 
-import ctypes
 import multiprocessing
 import signal
 import sys
@@ -31,10 +30,7 @@ from recording.members import PopulationDirectory
 from recording.populating import train_members
 from recording.population_run import PopulationRun
 from recording.recorder import Recorder
-from recording.signals import Interruption, ignored
-
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl(2): which signal a process is sent when the one that has started it is gone."""
+from recording.signals import Interruption, end_with_parent, ignored
 
 
 @dataclass
@@ -177,7 +173,7 @@ def _hear(share: Share, message: tuple[Any, ...], table: ArmTable, say: Callable
 
 def _work(share: Share, command: str, connection: Connection) -> None:
     """Train a share, in a process of its own."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     for config in share.population.members:
         config.run.restart = False  # the population has begun anew, if that was asked for
     try:

@@ -8,6 +8,7 @@ once, and so does the first one where no boundary comes in time. Nothing is prin
 handler but these two: a thread that waits beside the run does the talking and looks at the clock.
 """
 
+import ctypes
 import queue
 import signal
 import threading
@@ -17,6 +18,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl(2): which signal a process is sent when the one that has started it is gone."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -124,3 +127,8 @@ def ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+
+
+def end_with_parent() -> None:
+    """Have this process be killed once the one that has started it is gone, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -5,7 +5,6 @@ half of its predecessor at work. `train.py` does the rest: what is finished is n
 taken up where it was last saved, and no two processes write to the same run.
 """
 
-import ctypes
 import os
 import shlex
 import signal
@@ -15,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recording.signals import end_with_parent
 from sweeping.job import PROMPT, Job
 
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl(2): which signal a process is sent when the one that has started it is gone."""
 GRACE = 60.0
 """Seconds that a process has to save what it does and leave."""
 
@@ -58,7 +56,7 @@ def start(command: Command) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the driver only, which passes it on
-            preexec_fn=_die_with_parent,
+            preexec_fn=end_with_parent,
         )
 
 
@@ -89,7 +87,3 @@ def _environment() -> dict[str, str]:
     here = str(Path(__file__).resolve().parent.parent)
     paths = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -29,7 +29,7 @@ SMALL = 400
 """Numbers of multiplications below which PyTorch's batched product on a CPU rounds otherwise than its single one, as it
 does wherever there is one output."""
 
-Stack = Callable[[Tensor], nn.Parameter]
+StackedOf = Callable[[Tensor], nn.Parameter]
 """Gives the stacked parameter in which a parameter of the first member is the first row."""
 
 
@@ -145,7 +145,7 @@ class Stacker:
         made: the stacked module of each leaf of the first member.
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: StackedOf) -> None:
         self.stack = stack
         self.made: dict[nn.Module, nn.Module] = {}
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 ALIGNED = 16
 """Each parameter begins at a multiple of so many numbers, 64 bytes, as tensors of their own do: matrix products on a
@@ -26,7 +26,6 @@ class Rows:
     Attributes:
         flat: all numbers, `[members, numbers]`, with zeros between parameters.
         stacked: for each parameter a view `[members, *shape]`.
-        parameters: the same to differentiate by, found by the first member's parameter.
     """
 
     def __init__(self, members: Sequence[Sequence[Tensor]], blocks: Sequence[int] | None = None) -> None:
@@ -43,8 +42,6 @@ class Rows:
         self._tensors = [tensor for tensors in self.members for tensor in tensors]
         self._places = [row.data_ptr() for rows in self._rows for row in rows]
         self.adopt()
-        parameters = (nn.Parameter(stack) for stack in self.stacked)
-        self.parameters = dict(zip(first, parameters, strict=True))
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """For each parameter a view `[members, *shape]` of a matrix laid out as `flat` is, or of some of its rows."""

@@ -30,8 +30,9 @@ def race(works: Sequence[Work], python: str = sys.executable) -> list[Lap]:
             for process in processes:
                 _answer(process, errors)
             for process in processes:
-                process.stdin.write("go\n")  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
+                assert process.stdin is not None  # a pipe
+                process.stdin.write("go\n")
+                process.stdin.flush()
             return [Lap(**json.loads(_answer(process, errors))) for process in processes]
         finally:
             for process in processes:
@@ -55,7 +56,8 @@ def _start(work: Work, python: str, errors: IO[str]) -> subprocess.Popen[str]:
 
 def _answer(process: subprocess.Popen[str], errors: IO[str]) -> str:
     """The next line that the process prints."""
-    line: str = process.stdout.readline()  # type: ignore[union-attr]
+    assert process.stdout is not None  # a pipe
+    line = process.stdout.readline()
     if not line:
         errors.seek(0)
         told = errors.read().strip().splitlines() or [f"it ended with status {process.wait()}"]
