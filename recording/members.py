@@ -75,6 +75,8 @@ class PopulationDirectory(RunDirectory):
         return bool(kept.get("configuration") == config.as_dict()["configuration"])
 
     def _has_recorded(self) -> bool:
+        if self.members != self.path:  # a part: the others' members are not its own, and its own move by themselves
+            return next(self.checkpoints.glob("step-*"), None) is not None
         return next(self.members.glob("*/episodes.csv"), None) is not None
 
     def _tables(self, config: Any) -> list[Path]:

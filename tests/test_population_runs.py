@@ -308,6 +308,22 @@ def test_processes_share_the_members_leave_when_told_to_and_go_on_where_they_wer
         assert means[0] == means[1]
 
 
+@pytest.mark.parametrize("has_config", [False, True])
+def test_a_share_that_ended_before_it_was_saved_begins_where_it_is(has_config: bool) -> None:
+    words = [*BASE.split(), *ARMS.split(), "--processes", "2", "--steps", "256"]
+    population = read(words)
+    assert isinstance(population, Population)
+    first, second = split(population, PopulationDirectory(Path("p")))
+    train_members(first.population, first.directory, make_console(quiet=True), "")
+    second.directory.make()
+    if has_config:
+        second.directory.create(second.population)
+    else:
+        second.directory.set_status("running", 0)
+    train_members(second.population, second.directory, make_console(quiet=True), "")
+    assert sorted(path.name for path in Path("p").glob("part-*")) == ["part-0", "part-1"]
+
+
 def train_shares_here(words: list[str], path: str) -> tuple[Population, PopulationDirectory]:
     """Train, or go on to train, in this process what several would."""
     population, directory = read(words), PopulationDirectory(Path(path))
