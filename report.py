@@ -4,53 +4,31 @@ Reads run directories, groups them into studies, compares the arms of each, and 
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
+from configs.scripts import Parser, script, whole
 from configs.settings import UsageError
 
 EXTRA = ("matplotlib", "scipy", "jinja2")
 """Packages that only reports need."""
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a command line in one sentence, as the rest of the project does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print."""
-        raise UsageError(f"{message.rstrip('.')}; --help lists all options.")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line.
-
-    Returns:
-        The exit status: 0, 2 after a mistake of the user's, 130 when interrupted.
-    """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        options = read(words)
-        with extra_installed():
-            report(options, shlex.join(["python", "report.py", *words]))
-        return 0
-    except UsageError as error:
-        print(f"report.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read the output has read enough: report.py … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+@script("report.py")
+def main(words: list[str]) -> int:
+    """Run a command line; returns the exit status: 0, 2 after a mistake of the user's, 130 when interrupted."""
+    options = read(words)
+    with extra_installed():
+        report(options, shlex.join(["python", "report.py", *words]))
+    return 0
 
 
 def read(words: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; a UsageError where something is wrong with it."""
-    parser = Parser(prog="report.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("report.py", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run directories, or folders with some anywhere below")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder for page and figures (%(default)s)")
     parser.add_argument("--title", default="Plasticity report", help="heading of the page")
@@ -63,20 +41,7 @@ def read(words: Sequence[str]) -> argparse.Namespace:
         help="episodes of a random policy, for the normalised gap; 0 leaves it out (%(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return parser.parse_args(words)
-
-
-class whole:  # noqa: N801 - reads as a type in add_argument
-    """A whole number from `low` to `high`, for argparse."""
-
-    def __init__(self, low: int, high: int) -> None:
-        self.low, self.high = low, high
-
-    def __call__(self, text: str) -> int:
-        """The number."""
-        if text.isdecimal() and self.low <= int(text) <= self.high:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"must be a whole number from {self.low} to {self.high}, not {text!r}")
+    return parser.read(words)
 
 
 @contextmanager

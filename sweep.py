@@ -18,56 +18,42 @@ from pathlib import Path
 from rich.console import Console
 
 import report
+from configs.scripts import Parser, script, whole
 from configs.settings import UsageError
 from recording.console import make_console, make_table
 from recording.signals import Interruption
-from report import Parser, whole
 from sweeping.engines import Engine, Local
 from sweeping.estimate import free_bytes, measure
 from sweeping.plan import Sweep, find, read_sweep
 from sweeping.running import run
-from sweeping.table import LiveTable, duration, look, print_cells, render
+from sweeping.table import LiveTable, duration, look, print_view
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@script("sweep.py")
+def main(words: list[str]) -> int:
     """Run a command line.
 
     Returns:
         The exit status: 0, 1 where cells have failed, 2 after a mistake of the user's, 130 or 143 when interrupted.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        options = read(words)
-        sweep = read_sweep(find(options.sweep), options.out, options.scale)
-        console = make_console(options.quiet)
-        if options.dry_run:
-            return estimate(sweep, console, options.jobs)
-        if options.status:
-            return status(sweep, console)
-        if options.search:
-            return search(sweep, console, options)
-        if options.report:
-            return compare(sweep, options.quiet)
-        return train(sweep, console, options)
-    except UsageError as error:
-        print(f"sweep.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read the output has read enough: sweep.py … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    options = read(words)
+    sweep = read_sweep(find(options.sweep), options.out, options.scale)
+    console = make_console(options.quiet)
+    if options.dry_run:
+        return estimate(sweep, console, options.jobs)
+    if options.status:
+        return status(sweep, console)
+    if options.search:
+        return search(sweep, console, options)
+    if options.report:
+        return compare(sweep, options.quiet)
+    return train(sweep, console, options)
 
 
 def read(words: Sequence[str]) -> argparse.Namespace:
     """The options of a command line; a UsageError where something is wrong with it."""
     cores = len(os.sched_getaffinity(0))
-    parser = Parser(
-        prog="sweep.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # --job would be --jobs
-    )
+    parser = Parser("sweep.py", __doc__)
     parser.add_argument("sweep", help="a YAML file, or the name of one in configs/sweeps/")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="train nothing but short trials; say what all will take")
@@ -81,7 +67,7 @@ def read(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the runs (runs/ and the sweep's name)")
     parser.add_argument("--scale", type=float, help="factor on the lengths of runs and tasks, such as 0.1 for a trial")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    options = parser.parse_args(words)
+    options = parser.read(words)
     if options.address is not None and options.engine != "ray":
         raise UsageError("--address is of a Ray cluster; add --engine ray.")
     return options
@@ -93,9 +79,7 @@ def train(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     _print_title(sweep, console, f", {engine.slots()} at a time")
     with engine, LiveTable(sweep, console, engine.slots()) as table, Interruption(notify=table.say) as interruption:
         progress = run(sweep, engine, table, options.retries, interruption.is_due)
-    view = look(sweep, progress.failed)
-    print_cells(view, console)
-    console.print(render(view))
+    print_view(look(sweep, progress.failed), console)
     if interruption.requested:
         console.print("The same command goes on.")
         return interruption.status
@@ -156,9 +140,7 @@ def search(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
 
 def status(sweep: Sweep, console: Console) -> int:
     """Show how a sweep stands."""
-    view = look(sweep)
-    print_cells(view, console)
-    console.print(render(view))
+    print_view(look(sweep), console)
     return 0
 
 

@@ -184,7 +184,14 @@ class LiveTable:
         return View(self.sweep, states, self._done, speeds, progress.failed, self.slots)
 
 
-def render(view: View) -> RenderableType:
+def print_view(view: View, console: Console) -> None:
+    """How all cells stand, and what is worth telling of them; paths on one line, to be copied."""
+    print_cells(view, console)
+    for part in render(view).renderables:
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def render(view: View) -> Group:
     """A line on the whole, a row for each job at work, and what has failed."""
     sweep = view.sweep
     parts = [f"{view.cells('finished'):,} of {sweep.cells:,} cells done"]

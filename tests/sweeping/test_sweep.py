@@ -126,7 +126,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
     for words, sentence in (
         (["nothing"], "there is no sweep 'nothing'"),
         ([str(written(tmp_path)), "--jobs", "0"], "must be a whole number from 1 to 4096"),
-        ([str(written(tmp_path)), "--job", "2"], "unrecognized arguments: --job 2"),
+        ([str(written(tmp_path)), "--job", "2"], "'--job' is none of its options; did you mean '--jobs'?"),
         ([str(written(tmp_path)), "--address", "auto"], "add --engine ray"),
         ([str(written(tmp_path)), "--status", "--report"], "not allowed with"),
         ([str(written(tmp_path, arms=["nonne"]))], "did you mean 'none'"),
