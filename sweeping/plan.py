@@ -123,7 +123,7 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
             for arm, block in there.items():
                 where = f"{origin}: arm {arm} on {benchmark}"
                 # An arm's settings over a benchmark's over those of all.
-                words = as_words(files.merged(files.merged(settings, own), block), where)
+                words = as_words(_over(_over(settings, own), block), where)
                 job = _job(words, some, folder, benchmark, arm, where)
                 if twin := known.get(job.digest):
                     raise UsageError(f"{where}: is the same as {twin}; name it once.")
@@ -210,6 +210,16 @@ def read_count(content: Any, where: str) -> int:
     if type(content) is not int or not 1 <= content <= MOST_MEMBERS:
         raise UsageError(f"{where} must be a whole number from 1 to {MOST_MEMBERS:,}, not {content!r}.")
     return content
+
+
+def _over(low: Mapping[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """Settings over settings; a block without a name is of what was named before: `agent: sac`, then its settings."""
+    low = dict(low)
+    for group in ONE:
+        below, above = low.get(group), high.get(group)
+        if isinstance(below, str) and isinstance(above, dict) and not {"name", "kind"} & set(above):
+            low[group] = {"name": below}
+    return files.merged(low, high)
 
 
 def _block(content: Any, where: str) -> dict[str, Any]:

@@ -58,6 +58,16 @@ def test_a_benchmark_can_name_its_arms(tmp_path: Path) -> None:
     assert {job.arm for job in sweep.jobs if job.benchmark == "switching"} == {"none", "fresh", "gentle"}
 
 
+def test_settings_without_a_name_are_of_what_was_named_before(tmp_path: Path) -> None:
+    settings = {"agent": "sac", "env": "Pendulum-v1", "steps": 4096}
+    arms = {"none": None, "large": {"agent": {"buffer_size": 500}}, "other": {"agent": {"name": "ppo", "n_epochs": 3}}}
+    sweep = swept(tmp_path, settings=settings, benchmarks={"still": {}}, arms=arms, seeds=1)
+    plain, large, other = (parse(job.words) for job in sweep.jobs)
+    assert large.names["agent"] == plain.names["agent"] == "sac"
+    assert large.as_dict()["agent"]["buffer_size"] == 500
+    assert other.names["agent"] == "ppo"
+
+
 def test_each_job_is_a_command_line_of_train_py(tmp_path: Path) -> None:
     """With the settings of the arm over those of the benchmark over those of all."""
     jobs = {(job.benchmark, job.arm, job.seeds): job for job in swept(tmp_path).jobs}
