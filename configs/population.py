@@ -102,22 +102,46 @@ def read(arguments: Sequence[str]) -> Config | Population:
     Raises:
         UsageError: anything wrong in it or in the files it names; one sentence.
     """
-    flags = from_command_line(arguments)
-    own = {canonical(entry.name) for entry in fields(Members)}
-    own |= {f"no-{name}" for name in own}
-    settings = build(Members, {name: flags.pop(name) for name in own & flags.keys()})
-    arms, has_seed = split_arms(flags), "seed" in flags
-    if settings.seeds is None and len(arms) == 1:
-        if settings != Members():
-            raise UsageError("--stack and --processes are for a population; add --seeds, or name several arms.")
-        return Arm(arms[0], also=sorted(own)).config()
-    found = [Arm(arm, also=sorted(own)) for arm in arms]
-    seeds = _seeds(settings.seeds, found[0].parsed.seed, has_seed)
-    if (count := len(found) * len(seeds)) > MOST_MEMBERS:
-        raise UsageError(f"{count:,} members are too many; a population has at most {MOST_MEMBERS:,}.")
-    members = [arm.config(seed) for arm in found for seed in seeds]
-    _check_differ(members[:: len(seeds)])
-    return Population(members, settings.stack, settings.processes)
+    return CommandLine(arguments).asked()
+
+
+class CommandLine:
+    """What a command line says, for its own seeds or for others, without reading it and its files again.
+
+    Args:
+        arguments: its words.
+
+    Raises:
+        UsageError: anything wrong in it or in the files it names; one sentence.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        flags = from_command_line(arguments)
+        own = {canonical(entry.name) for entry in fields(Members)}
+        own |= {f"no-{name}" for name in own}
+        self._settings = build(Members, {name: flags.pop(name) for name in own & flags.keys()})
+        self._has_seed = "seed" in flags
+        self.arms = [Arm(arm, also=sorted(own)) for arm in split_arms(flags)]
+
+    def asked(self) -> Config | Population:
+        """The run, or the population, of its own seeds."""
+        asked = self._settings.seeds
+        if asked is None and len(self.arms) == 1:
+            if self._settings != Members():
+                raise UsageError("--stack and --processes are for a population; add --seeds, or name several arms.")
+            return self.arms[0].config()
+        return self._population(_seeds(asked, self.arms[0].parsed.seed, self._has_seed))
+
+    def of(self, seeds: Sequence[int]) -> Config | Population:
+        """What `--seed 3`, or `--seeds 3,4`, would make of it; neither may be said in it."""
+        return self._population(seeds) if len(self.arms) > 1 or len(seeds) > 1 else self.arms[0].config(seeds[0])
+
+    def _population(self, seeds: Sequence[int]) -> Population:
+        if (count := len(self.arms) * len(seeds)) > MOST_MEMBERS:
+            raise UsageError(f"{count:,} members are too many; a population has at most {MOST_MEMBERS:,}.")
+        members = [arm.config(seed) for arm in self.arms for seed in seeds]
+        _check_differ(members[:: len(seeds)])
+        return Population(members, self._settings.stack, self._settings.processes)
 
 
 def split_arms(flags: Flags) -> list[Flags]:

@@ -15,6 +15,7 @@ Benchmarks and arms that need no settings of their own can be listed by name: `a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from configs.building import check_times, usage_errors
 from configs.flags import canonical, from_mapping
 from configs.names import ARMS, CHOICES, ONE, SEVERAL, read_block, underscored
 from configs.plans import read_mapping
-from configs.population import LAST_SEED, MOST_MEMBERS, Population, read
+from configs.population import LAST_SEED, MOST_MEMBERS, CommandLine, Population
 from configs.settings import UsageError, did_you_mean
 from recording.directory import RUNS
 from sweeping.job import Job
@@ -80,8 +81,8 @@ class Sweep:
 
     def job(self, benchmark: str, arm: str, seeds: Sequence[int], more: Sequence[str], folder: Path) -> Job:
         """Some seeds of an arm on a benchmark with more settings; a UsageError where `train.py` refuses them."""
-        words = [*self.words[benchmark, arm], *more]
-        return _job(words, tuple(seeds), folder, benchmark, arm, f"{self.name}.yaml: arm {arm} on {benchmark}")
+        cell = _Cell([*self.words[benchmark, arm], *more], benchmark, arm, f"{self.name}.yaml")
+        return cell.job(tuple(seeds), folder)
 
 
 def find(name: str) -> Path:
@@ -119,17 +120,19 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
     jobs, known = sweep.jobs, dict[str, str]()
     for benchmark, own in benchmarks.items():
         there = _arms_of(own.pop("arms", None), arms, f"{origin}: benchmarks.{benchmark}.arms")
+        cells = []
+        for arm, block in there.items():
+            # An arm's settings over a benchmark's over those of all.
+            words = as_words(_over(_over(settings, own), block), f"{origin}: arm {arm} on {benchmark}")
+            cells.append(_Cell(words, benchmark, arm, origin))
+            sweep.words[benchmark, arm] = words
         for some in parts:
-            for arm, block in there.items():
-                where = f"{origin}: arm {arm} on {benchmark}"
-                # An arm's settings over a benchmark's over those of all.
-                words = as_words(_over(_over(settings, own), block), where)
-                job = _job(words, some, folder, benchmark, arm, where)
+            for cell in cells:
+                job = cell.job(some, folder)
                 if twin := known.get(job.digest):
-                    raise UsageError(f"{where}: is the same as {twin}; name it once.")
-                known[job.digest] = f"arm {arm} on {benchmark}"
+                    raise UsageError(f"{cell.where}: is the same as {twin}; name it once.")
+                known[job.digest] = f"arm {cell.arm} on {benchmark}"
                 jobs.append(job)
-                sweep.words[benchmark, arm] = words
     if sweep.cells > MOST_CELLS:
         raise UsageError(f"{origin}: {sweep.cells:,} cells are too many; a sweep has at most {MOST_CELLS:,}.")
     return sweep
@@ -150,20 +153,46 @@ def _arms_of(names: Any, arms: dict[str, dict[str, Any]], where: str) -> dict[st
     return {name: block for name, block in arms.items() if name in names}
 
 
-def _job(words: list[str], seeds: tuple[int, ...], folder: Path, benchmark: str, arm: str, where: str) -> Job:
-    """Some seeds of an arm on a benchmark, once `train.py` would take it."""
-    own = ["--seed", str(seeds[0])] if len(seeds) == 1 else ["--seeds", ",".join(map(str, seeds))]
-    words = [*words, *own]
-    try:
-        asked = read(words)
-        config = asked.members[0] if isinstance(asked, Population) else asked
-        with usage_errors():
-            check_times(config, config.tasks)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-    if isinstance(asked, Population) and len(asked.arms) > 1:
-        raise UsageError(f"{where}: these are {len(asked.arms)} arms, {', '.join(asked.arms)}; give each a name.")
-    return Job.of(words, asked, folder, benchmark, arm)
+class _Cell:
+    """An arm on a benchmark, whose jobs differ in their seeds alone.
+
+    Args:
+        words: of its command line, but for seeds.
+        benchmark: its name in the sweep.
+        arm: its name in the sweep.
+        origin: the file that says so.
+
+    Raises:
+        UsageError: `train.py` would refuse it.
+    """
+
+    def __init__(self, words: list[str], benchmark: str, arm: str, origin: str) -> None:
+        self.words, self.benchmark, self.arm = words, benchmark, arm
+        self.where = f"{origin}: arm {arm} on {benchmark}"
+        with self._telling_where():
+            self._line = CommandLine(words)
+            several = self._line.of([0]) if len(self._line.arms) > 1 else None
+        if isinstance(several, Population):
+            raise UsageError(
+                f"{self.where}: these are {len(several.arms)} arms, {', '.join(several.arms)}; give each a name."
+            )
+
+    def job(self, seeds: tuple[int, ...], folder: Path) -> Job:
+        """Some of its seeds; a UsageError where `train.py` would refuse them."""
+        own = ["--seed", str(seeds[0])] if len(seeds) == 1 else ["--seeds", ",".join(map(str, seeds))]
+        with self._telling_where():
+            asked = self._line.of(seeds)
+            config = asked.members[0] if isinstance(asked, Population) else asked
+            with usage_errors():
+                check_times(config, config.tasks)
+        return Job.of([*self.words, *own], asked, folder, self.benchmark, self.arm)
+
+    @contextmanager
+    def _telling_where(self) -> Iterator[None]:
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{self.where}: {error}") from error
 
 
 def as_words(tree: Mapping[str, Any], where: str) -> list[str]:
