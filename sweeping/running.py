@@ -1,5 +1,6 @@
 """A sweep is run: jobs go to an engine until all are finished, or have failed as often as they may."""
 
+import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -93,6 +94,9 @@ def run(
             if is_unwanted(job):
                 progress.dropped.append(job)
                 continue
+            if (state := job.state()) in ("running", "finished"):  # by another driver
+                progress.finished.append(job) if state == "finished" else _leave_to_others(job, progress)
+                continue
             engine.start(job)
             progress.running[job] = time.monotonic()
         display.draw(progress)
@@ -118,6 +122,14 @@ def _look_elsewhere(progress: Progress) -> None:
         progress.finished.append(job) if job.state() == "finished" else progress.waiting.append(job)
 
 
+def _leave_to_others(job: Job, progress: Progress) -> None:
+    """Look at a job again later, and go on in an order of one's own, so that drivers do not meet at each job."""
+    progress.elsewhere[job] = time.monotonic() + WAIT_FOR_OTHERS
+    jobs = list(progress.waiting)
+    random.shuffle(jobs)
+    progress.waiting = deque(jobs)
+
+
 def _settle(
     ended: Ended, progress: Progress, failures: Counter[Job], losses: Counter[Job], retries: int, display: Display
 ) -> None:
@@ -128,7 +140,7 @@ def _settle(
         display.say(f"{job.name}: finished")
         return
     if ended.status == BUSY:
-        progress.elsewhere[job] = time.monotonic() + WAIT_FOR_OTHERS
+        _leave_to_others(job, progress)
         display.say(f"{job.name}: another process is at work on it")
         return
     lost = ended.status is None or ended.status < 0 or ended.status in ASKED_TO_LEAVE

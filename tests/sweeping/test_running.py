@@ -113,6 +113,29 @@ def test_what_another_process_works_on_is_waited_for(sweep: Sweep, monkeypatch: 
     assert engine.started.count(sweep.jobs[0]) == 3
 
 
+def test_no_process_is_started_for_what_another_driver_does(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "WAIT_FOR_OTHERS", 0.0)
+    held, done, *others = sweep.jobs
+    engine, looked = Pretends(slots=1), list[Job]()
+
+    def leaves(job: Job) -> bool:
+        """The other driver does one job meanwhile, and holds another until this one has looked at it twice."""
+        if not done.path.exists():
+            done.directory.make()
+            done.directory.set_status("finished", done.steps, 1.0)
+        looked.append(job)
+        if looked.count(held) == 3:
+            lock.release()
+        return False
+
+    held.directory.make()
+    with RunLock(held.directory.lock) as lock:
+        progress = run(sweep, engine, Heard(), retries=0, is_unwanted=leaves)
+    assert set(progress.finished) == set(sweep.jobs)
+    assert sorted(engine.started, key=sweep.jobs.index) == [held, *others]
+    assert looked.count(held) >= 3
+
+
 def test_it_leaves_when_asked_to(sweep: Sweep) -> None:
     engine, answers = Pretends(slots=1), iter([False, True])
     progress = run(sweep, engine, Heard(), retries=0, is_leaving=lambda: next(answers))
