@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 RUNS ?= runs
 ARGS ?=
+SWEEP ?= first_look
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train report test lint tensorboard evidence clean
+.PHONY: help setup train sweep report test lint tensorboard evidence clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +17,9 @@ setup: $(VENV)/.installed ## build the environment (.venv)
 
 train: setup ## train PPO with ReDo on the default benchmark; ARGS="--seed 1" adds flags
 	$(BIN)/python train.py --agent ppo --reset redo $(ARGS)
+
+sweep: setup ## train four arms with four seeds each, a trial; SWEEP=leaderboard is another, ARGS="--status" adds flags
+	$(BIN)/python sweep.py $(SWEEP) $(ARGS)
 
 report: setup ## compare all runs: report/report.html and figures; ARGS="--pdf" adds flags
 	$(BIN)/python report.py $(RUNS) $(ARGS)

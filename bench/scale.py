@@ -4,9 +4,10 @@ Measures, on this machine, what `docs/scale.md` extrapolates from:
 
 - disk: files and bytes of a finished cell, by kind, in the folders that are given;
 - start: what a job costs before its first step, and its memory;
+- writing: what such a job writes in a minute, checkpoints among it;
 - looking: reading a sweep file of 10,000 cells, looking at their directories, and drawing the live table;
 - ray: tasks a second through the engine, and what Ray's own processes hold in memory (with `perennial[sweep]`);
-- tensorboard: how long it takes to show 100 cells, and its memory.
+- tensorboard: how long it takes until it shows 100 and 400 cells, and its memory.
 
 `--write` keeps the figures in `bench/results/scale.json`.
 """
@@ -44,28 +45,28 @@ from sweeping.work import Command
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 CELLS = 10_000
 TASKS = 400
-SHOWN = 100
+SHOWN = 100, 400
 KINDS = {
     "events.out.tfevents.*": "TensorBoard",
     "episodes.csv": "episodes",
     "metrics.jsonl": "diagnostics",
     "model.zip": "models",
 }
+LONG = "--config cartpole_permuted --seeds 8 --quiet"
 START = "--steps 2048 --schedule stationary --env CartPole-v1 --agent.n-envs 8 --agent.n-steps 256 --seeds 8 --quiet"
 
 
 def disk(folders: list[Path]) -> dict[str, float]:
     """Files and bytes of a finished cell, by kind; what a population keeps for all members is shared out."""
     cells, files, found = 0, 0, defaultdict[str, float](float)
-    for folder in folders:
-        for status in folder.rglob("status.json"):
-            if json.loads(status.read_text())["state"] == "finished" and status.with_name("tasks.csv").exists():
-                cells += 1
-        for path in folder.rglob("*"):
-            if path.is_file() and not {"checkpoints", "report"} & set(path.relative_to(folder).parts):
-                files += 1
-                kind = next((name for pattern, name in KINDS.items() if path.match(pattern)), "the rest")
-                found[f"{kind}, bytes"] += path.stat().st_size
+    for status in (status for folder in folders for status in folder.rglob("status.json")):
+        if json.loads(status.read_text())["state"] == "finished":
+            cells += status.with_name("tasks.csv").exists()  # or it is a population's
+            for path in (*status.parent.glob("*"), *status.parent.glob("mean-*/*")):
+                if path.is_file():
+                    files += 1
+                    kind = next((name for pattern, name in KINDS.items() if path.match(pattern)), "the rest")
+                    found[f"{kind}, bytes"] += path.stat().st_size
     if not cells:
         raise SystemExit("there is no finished cell in these folders")
     return {"cells": cells, "files": files / cells} | {name: size / cells for name, size in found.items()}
@@ -83,6 +84,29 @@ def start() -> dict[str, float]:
         "processor seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "memory, bytes": after.ru_maxrss * 1024.0,
     }
+
+
+def writing() -> dict[str, float]:
+    """What a job of eight members writes in a minute, after its first ten seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "train", *LONG.split(), "--run-dir", f"{folder}/run"]
+        process = subprocess.Popen(words)
+        try:
+            wait_for(lambda: list(Path(folder).glob("run/*/episodes.csv")))
+            time.sleep(10)
+            before = written(process.pid)
+            time.sleep(60)
+            after = written(process.pid)
+        finally:
+            process.kill()
+            process.wait()
+    return {"calls": after["syscw"] - before["syscw"], "all, bytes": after["wchar"] - before["wchar"]}
+
+
+def written(process: int) -> dict[str, float]:
+    """What a process has written so far, as the kernel counts it."""
+    lines = Path(f"/proc/{process}/io").read_text().splitlines()
+    return {name: float(value) for name, value in (line.split(": ") for line in lines)}
 
 
 def looking() -> dict[str, float]:
@@ -174,14 +198,14 @@ def rss(pid: int) -> float:
         return 0.0
 
 
-def tensorboard(folders: list[Path]) -> dict[str, float]:
+def tensorboard(folders: list[Path], shown: int) -> dict[str, float]:
     """Copies of cells that are there, until TensorBoard lists the scalars of all of them."""
     cells = sorted({path.parent for folder in folders for path in folder.rglob("tasks.csv")})
     if not cells:
         raise SystemExit("there is no cell in these folders")
     with tempfile.TemporaryDirectory() as folder:
         size = 0
-        for number in range(SHOWN):
+        for number in range(shown):
             for path in cells[number % len(cells)].glob("events.out.tfevents.*"):
                 target = Path(folder, f"cell{number}", path.name)
                 target.parent.mkdir(exist_ok=True)
@@ -194,8 +218,8 @@ def tensorboard(folders: list[Path]) -> dict[str, float]:
         began = time.monotonic()
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_for(lambda: listed(port) == SHOWN, 300)
-            found = {"runs": float(SHOWN), "bytes": float(size), "seconds": time.monotonic() - began}
+            wait_for(lambda: listed(port) == shown, 300)
+            found = {"events, bytes": float(size), "seconds": time.monotonic() - began}
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             found["memory, bytes"] = sum(rss(int(pid)) for pid in [process.pid, *children])
         finally:
@@ -229,8 +253,14 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="of finished runs")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    found: dict[str, Any] = {"disk": disk(arguments.folders), "start": start(), "looking": looking()}
-    found["ray"], found["tensorboard"] = over_ray(), tensorboard(arguments.folders)
+    found: dict[str, Any] = {
+        "disk": disk(arguments.folders),
+        "start": start(),
+        "writing": writing(),
+        "looking": looking(),
+    }
+    found["ray"] = over_ray()
+    found |= {f"tensorboard, {shown} cells": tensorboard(arguments.folders, shown) for shown in SHOWN}
     table = Table("", "what", "measured")
     for group, figures in found.items():
         for name, value in figures.items():

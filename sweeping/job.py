@@ -48,6 +48,10 @@ class Job:
     steps: int
     names: tuple[str, ...]
 
+    def __hash__(self) -> int:
+        """Of the digest alone: tables of many thousand jobs look each one up several times a second."""
+        return hash(self.digest)
+
     @classmethod
     def of(cls, words: list[str], asked: Config | Population, folder: Path, benchmark: str, arm: str) -> "Job":
         """The job of a command line, as `configs.population.read` has read it."""

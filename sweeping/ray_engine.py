@@ -42,7 +42,10 @@ class Ray(Engine):
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise _nothing_at(address, str(error).splitlines()[0]) from error
+            why = str(error).splitlines()[0].rstrip(".")
+            if address is not None and "RAY_AUTH_MODE" not in os.environ:
+                why += "; where it wants a token, as clusters mostly do from Ray 2.59 on, set RAY_AUTH_MODE=token"
+            raise _nothing_at(address, why) from error
         # Retries are the sweep's, which alone knows what is worth one.
         self._work = ray.remote(work).options(num_cpus=1, max_retries=0)
         self._running: dict[Any, Job] = {}

@@ -59,6 +59,7 @@ class View:
         states: of each job.
         done: environment steps of each job.
         speeds: of jobs at work.
+        seconds: that finished jobs took.
         problems: what jobs have failed from.
         slots: jobs at a time; 0 where that is not known.
     """
@@ -67,6 +68,7 @@ class View:
     states: dict[Job, State]
     done: dict[Job, int]
     speeds: dict[Job, float]
+    seconds: dict[Job, float]
     problems: dict[Job, str]
     slots: int = 0
 
@@ -81,8 +83,8 @@ class View:
     def seconds_left(self) -> float:
         """Until all is done, if what is left goes at the speed of its benchmark so far; nan where nothing is known."""
         known: dict[str, list[float]] = defaultdict(list)
-        for job in self.jobs("finished"):
-            if seconds := job.seconds():
+        for job, seconds in self.seconds.items():
+            if seconds:
                 known[job.benchmark].append(seconds / job.steps)
         for job, speed in self.speeds.items():
             if speed > 0:
@@ -110,7 +112,8 @@ def look(sweep: Sweep, failed: Mapping[Job, str] | None = None) -> View:
     done = {job: 0 if states[job] == "waiting" else job.done() for job in sweep.jobs}
     problems = {job: job.problem() for job, state in states.items() if state == "failed"} | dict(failed or {})
     states |= dict.fromkeys(problems, "failed")
-    return View(sweep, states, done, _speeds(sweep.jobs, states, done), problems)
+    seconds = {job: job.seconds() for job, state in states.items() if state == "finished"}
+    return View(sweep, states, done, _speeds(sweep.jobs, states, done), seconds, problems)
 
 
 def _speeds(
@@ -143,6 +146,7 @@ class LiveTable:
         self.slots = slots
         self.speeds = Speeds()
         self._done: dict[Job, int] = {}
+        self._seconds: dict[Job, float] = {}
         self._drawn = -math.inf
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -180,8 +184,11 @@ class LiveTable:
                 self._done[job] = job.steps
             elif state == "running" or job not in self._done:
                 self._done[job] = job.done()
+        for job in progress.finished:
+            if job not in self._seconds:  # a file each, which is much where there are thousands
+                self._seconds[job] = job.seconds()
         speeds = _speeds(self.sweep.jobs, states, self._done, self.speeds)
-        return View(self.sweep, states, self._done, speeds, progress.failed, self.slots)
+        return View(self.sweep, states, self._done, speeds, self._seconds, progress.failed, self.slots)
 
 
 def print_view(view: View, console: Console) -> None:
