@@ -1,0 +1,186 @@
+"""Tables and pictures of `docs/results/`, from the runs of sweeps.
+
+    python docs/results.py leaderboard --runs runs/leaderboard    # figures into docs/results/leaderboard.json
+    python docs/results.py                                        # tables and pictures from all figures that are there
+
+A page is written by hand, but for what stands between `<!-- table leaderboard switching -->` and `<!-- end -->`. A test
+compares these tables with the figures, so that they can't go stale.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.arms import FRESH, NONE
+from recording.directory import versions
+from reporting import measures
+from reporting.arms import ArmSummary, Reference
+from reporting.comparing import summarize_arm
+from reporting.figures import Dot, dots, looks
+from reporting.runs import Run, read_run
+from reporting.statistics import Interval
+from sweeping.plan import find, read_sweep
+
+RESULTS = Path(__file__).with_name("results")
+COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json"
+TABLE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HEAD = """| | arm | return (95 %) | gap to fresh (95 %) | beats none | dormant | rank | cost |
+|---:|---|---:|---:|---:|---:|---:|---:|
+"""
+NETWORKS = {
+    "layer_norm": "network.layer-norm before",
+    "spectral_norm": "network.spectral-norm hidden",
+    "cbp_first": "cbp",
+    **{name: f"network.activation {name}" for name in ("crelu", "fourier", "adaptive_linear", "smooth_leaky_relu")},
+}
+"""What arms are called in the table of costs, where it is not their name."""
+
+Figures = dict[str, Any]
+
+
+def collect(name: str, runs: Path) -> Figures:
+    """What the finished cells of a sweep came to."""
+    sweep = read_sweep(find(name), runs)
+    found: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    seconds = 0.0
+    for job in sweep.jobs:
+        if job.state() == "finished":
+            seconds += job.seconds()
+            for path in [job.path / member for member in job.names] or [job.path]:
+                found[job.benchmark][job.arm].append(read_run(path))
+    if not found:
+        raise SystemExit(f"{runs}: no cell of {name} is finished yet")
+    made = {"command": f"python sweep.py {name}", "date": date.today().isoformat(), **versions()}
+    seeds = sorted({run.seed for arms in found.values() for own in arms.values() for run in own})
+    return {
+        "made": made,
+        "seeds": seeds,
+        "hours": round(seconds / 3600, 1),
+        "benchmarks": {benchmark: _benchmark(arms) for benchmark, arms in found.items()},
+    }
+
+
+def _benchmark(arms: dict[str, list[Run]]) -> Figures:
+    """The arms of one benchmark, best first."""
+    tasks = max(len(run.tasks) for own in arms.values() for run in own)
+    plain = measures.column(arms[NONE], tasks, "return_end") if NONE in arms else None
+    reference = Reference(tasks, arms.get(FRESH, []), plain, None, float("nan"))
+    found = {arm: _arm(summarize_arm(arm, own, reference, arm == FRESH, arm == NONE), own) for arm, own in arms.items()}
+    return {
+        "steps": arms[next(iter(arms))][0].steps,
+        "tasks": tasks,
+        "arms": dict(sorted(found.items(), key=lambda item: -item[1]["return"][0])),
+    }
+
+
+def _arm(summary: ArmSummary, runs: list[Run]) -> Figures:
+    def later(name: str) -> float | None:
+        values = measures.column(runs, summary.per_task.shape[1], name)[:, 1:]
+        return None if np.isnan(values).all() else float(np.nanmean(values))
+
+    return {
+        "runs": summary.runs,
+        "return": _numbers(summary.aggregate),
+        "of_runs": [float(value) for value in np.nanmean(summary.per_task[:, 1:], axis=1)],
+        "gap": _numbers(summary.gap),
+        "improvement": _numbers(summary.improvement),
+        "dormant": later("dormant"),
+        "rank": later("effective_rank"),
+        "per_task": [float(value) for value in summary.mean_per_task],
+    }
+
+
+def _numbers(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.value, interval.low, interval.high]
+
+
+def table(figures: Figures, benchmark: str) -> str:
+    """One benchmark of a sweep, the best arm first; `none` and `fresh` in bold, without a place."""
+    costs: Figures = json.loads(COSTS.read_text())["ppo"]["methods"]
+    lines, place = [], 0
+    for arm, own in figures["benchmarks"][benchmark]["arms"].items():
+        is_control = arm in (NONE, FRESH, "head", "body")
+        place += not is_control
+        cost = costs.get(NETWORKS.get(arm, arm), {}).get("64x64", {}).get("ratio")
+        cells = [
+            "" if is_control else str(place),
+            f"**{arm}**" if is_control else f"`{arm}`",
+            _shown(own["return"]),
+            _shown(own["gap"]),
+            "" if own["improvement"] is None else _shown([100 * value for value in own["improvement"]], " %"),
+            "" if own["dormant"] is None else f"{100 * own['dormant']:.0f} %",
+            "" if own["rank"] is None else f"{own['rank']:.1f}",
+            "" if cost is None or is_control else f"{cost:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return HEAD + "".join(lines)
+
+
+def _shown(numbers: list[float] | None, unit: str = "") -> str:
+    if numbers is None:
+        return ""
+    value, low, high = numbers
+    digits = 0 if abs(value) >= 30 or unit else 1
+    text = f"{value:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+    return text.replace("-", "−")
+
+
+def picture(figures: Figures, benchmark: str, path: Path) -> None:
+    """The arms of a benchmark, best on top: the interquartile mean with its interval, and single runs."""
+    arms: Figures = figures["benchmarks"][benchmark]["arms"]
+    shown = looks([arm for arm in arms if arm not in (NONE, FRESH)] + [NONE, FRESH])
+    plain, rest = looks([NONE, FRESH]), next(iter(looks(["any"]).values()))
+    rows = [
+        Dot(arm, *own["return"], plain.get(arm, rest), np.asarray(own["of_runs"]))
+        for arm, own in arms.items()
+        if arm in shown
+    ]
+    references = [(arms[name]["return"][0], name) for name in (NONE, FRESH) if name in arms]
+    dots(
+        rows, "return at the end of tasks, interquartile mean over later tasks and runs", references=references
+    ).savefig(path, dpi=150)
+
+
+def filled(page: str, known: dict[str, Figures]) -> str:
+    """A page with its tables made anew; one of a sweep without figures stays as it is."""
+
+    def fill(match: re.Match[str]) -> str:
+        start, name, benchmark, end = match.groups()
+        return f"{start}\n{table(known[name], benchmark)}\n{end}" if name in known else match.group()
+
+    return TABLE.sub(fill, page)
+
+
+def known_figures() -> dict[str, Figures]:
+    """The figures that are there, by sweep."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def main(words: Iterable[str]) -> None:
+    """Collect figures where a sweep is named; then make tables and pictures anew."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("sweep", nargs="?")
+    parser.add_argument("--runs", type=Path, help="where its runs are (runs/ and its name)")
+    arguments = parser.parse_args(list(words))
+    if arguments.sweep:
+        figures = collect(arguments.sweep, arguments.runs or Path("runs", arguments.sweep))
+        (RESULTS / f"{arguments.sweep}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    known = known_figures()
+    for name, figures in known.items():
+        for benchmark, own in figures["benchmarks"].items():
+            if len(own["arms"]) > 1:
+                picture(figures, benchmark, RESULTS / f"{name}_{benchmark}.png")
+    for page in RESULTS.glob("*.md"):
+        page.write_text(filled(page.read_text(), known))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

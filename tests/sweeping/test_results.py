@@ -1,0 +1,46 @@
+"""The pages of `docs/results/`: what they say is what was collected, and what was collected is what runs say."""
+
+import csv
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from sweeping.job import Job
+
+DOCS = Path(__file__).parents[2] / "docs"
+RESULTS = runpy.run_path(str(DOCS / "results.py"))
+
+
+def test_figures_are_those_of_the_runs(undisturbed: list[Job]) -> None:
+    folder = undisturbed[0].path.parents[1]
+    figures = RESULTS["collect"](str(folder.with_name("tiny.yaml")), folder)
+    found = figures["benchmarks"]["switching"]
+    assert figures["seeds"] == [0, 1]
+    assert (found["steps"], found["tasks"]) == (6144, 6)
+    assert sorted(found["arms"]) == ["none", "redo"]
+    for job in undisturbed:
+        rows = [list(csv.DictReader((job.path / name / "tasks.csv").open())) for name in job.names]
+        ends = np.array([[float(row["return_end"]) for row in run] for run in rows])
+        dormant = np.array([[float(row["dormant"]) for row in run[1:]] for run in rows])
+        own = found["arms"][job.arm]
+        assert own["return"][0] == pytest.approx(scipy.stats.trim_mean(ends[:, 1:].ravel(), 0.25))
+        assert own["of_runs"] == pytest.approx(ends[:, 1:].mean(1))
+        assert own["per_task"] == pytest.approx(ends.mean(0))
+        assert own["dormant"] == pytest.approx(dormant.mean())
+    assert found["arms"]["redo"]["gap"] is None, "there is no fresh agent"
+    table = RESULTS["table"](figures, "switching")
+    assert "| **none** |" in table
+    assert "| 1 | `redo` |" in table
+    assert f"| {found['arms']['redo']['return'][0]:.0f} (" in table
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.md")), ids=lambda path: path.stem)
+def test_tables_are_those_of_the_figures(path: Path) -> None:
+    page = path.read_text()
+    assert RESULTS["filled"](page, RESULTS["known_figures"]()) == page, "run python docs/results.py"
+    for _, name, benchmark, _ in RESULTS["TABLE"].findall(page):
+        assert benchmark in json.loads((DOCS / "results" / f"{name}.json").read_text())["benchmarks"]
