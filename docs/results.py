@@ -23,6 +23,7 @@ from configs.arms import FRESH, NONE
 from recording.directory import versions
 from reporting import measures
 from reporting.arms import ArmSummary, Reference
+from reporting.attribution import restored
 from reporting.comparing import summarize_arm
 from reporting.figures import Dot, dots, looks
 from reporting.runs import Run, read_run
@@ -32,6 +33,8 @@ from sweeping.plan import find, read_sweep
 RESULTS = Path(__file__).with_name("results")
 COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json"
 TABLE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SHARES = "shares"
+"""In the place of a benchmark: what arms restore of the gap, on all benchmarks of the sweep."""
 HEAD = """| | arm | return (95 %) | gap to fresh (95 %) | beats none | dormant | rank | cost |
 |---:|---|---:|---:|---:|---:|---:|---:|
 """
@@ -73,7 +76,11 @@ def _benchmark(arms: dict[str, list[Run]]) -> Figures:
     tasks = max(len(run.tasks) for own in arms.values() for run in own)
     plain = measures.column(arms[NONE], tasks, "return_end") if NONE in arms else None
     reference = Reference(tasks, arms.get(FRESH, []), plain, None, float("nan"))
-    found = {arm: _arm(summarize_arm(arm, own, reference, arm == FRESH, arm == NONE), own) for arm, own in arms.items()}
+    summaries = {arm: summarize_arm(arm, own, reference, arm == FRESH, arm == NONE) for arm, own in arms.items()}
+    found = {arm: _arm(summary, arms[arm]) for arm, summary in summaries.items()}
+    if NONE in arms and FRESH in arms:
+        for arm in set(arms) - {NONE, FRESH}:
+            found[arm]["restored"] = _numbers(restored(summaries[arm], summaries[NONE], summaries[FRESH]))
     return {
         "steps": arms[next(iter(arms))][0].steps,
         "tasks": tasks,
@@ -124,6 +131,21 @@ def table(figures: Figures, benchmark: str) -> str:
     return HEAD + "".join(lines)
 
 
+def shares(figures: Figures) -> str:
+    """What each arm brings back of the gap between none and fresh, benchmark by benchmark."""
+    arms = dict.fromkeys(arm for own in figures["benchmarks"].values() for arm in own["arms"])
+    parts = [arm for arm in arms if arm not in (NONE, FRESH)]
+    lines = [f"| benchmark | none | fresh | {' | '.join(f'`{part}` restores' for part in parts)} |\n"]
+    lines.append(f"|---|---:|---:|{'---:|' * len(parts)}\n")
+    for benchmark, own in figures["benchmarks"].items():
+        cells = [f"`{benchmark}`", *(_shown(own["arms"].get(arm, {}).get("return")) for arm in (NONE, FRESH))]
+        for part in parts:
+            found = own["arms"].get(part, {}).get("restored")
+            cells.append(_shown(found and [100 * value for value in found], " %"))
+        lines.append(f"| {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
 def _shown(numbers: list[float] | None, unit: str = "") -> str:
     if numbers is None:
         return ""
@@ -154,7 +176,10 @@ def filled(page: str, known: dict[str, Figures]) -> str:
 
     def fill(match: re.Match[str]) -> str:
         start, name, benchmark, end = match.groups()
-        return f"{start}\n{table(known[name], benchmark)}\n{end}" if name in known else match.group()
+        if name not in known:
+            return match.group()
+        made = shares(known[name]) if benchmark == SHARES else table(known[name], benchmark)
+        return f"{start}\n{made}\n{end}"
 
     return TABLE.sub(fill, page)
 

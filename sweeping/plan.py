@@ -205,6 +205,8 @@ def as_words(tree: Mapping[str, Any], where: str) -> list[str]:
         if group not in tree:
             continue
         block = tree.pop(group)
+        if group == "schedule" and isinstance(block, Mapping) and "kind" in block:
+            raise UsageError(f"{where}: a schedule of one's own is a file; name it, as in schedule: mine.yaml.")
         if group in ONE and isinstance(block, Mapping) and "name" not in block:  # of whichever is named elsewhere
             words += _flags(block, where, f"{group}.")
             continue

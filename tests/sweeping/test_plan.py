@@ -156,6 +156,10 @@ MISTAKES = {
     "seed twice": ({"seeds": [1, 1]}, "seeds names 1 twice"),
     "negative": ({"seeds": [-1]}, "seeds must be whole numbers from 0"),
     "together": ({"together": "all"}, "together must be a whole number"),
+    "schedule": (
+        {"arms": {"own": {"schedule": {"kind": "periodic"}}}},
+        "own on switching: a schedule of one's own is a",
+    ),
     "several": ({"arms": {"two": {"reset": "none,redo"}}}, "these are 2 arms, none, redo; give each a name"),
     "arms of a benchmark": ({"benchmarks": {"b": {"arms": ["nonne"]}}}, "benchmarks.b.arms .*did you mean 'none'"),
     "no switch": ({"benchmarks": {"b": {"schedule": "stationary"}}}, "arm fresh on b: .*waits for a switch"),
