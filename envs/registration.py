@@ -14,6 +14,8 @@ from configs.settings import UsageError
 
 BENCHMARKS = {
     "Perennial/CartPolePermuted-v0": "cartpole_permuted",
+    "Perennial/DoublePendulumPermuted-v0": "double_pendulum_permuted",
+    "Perennial/PendulumPermuted-v0": "pendulum_permuted",
     "Perennial/AcrobotRotated-v0": "acrobot_rotated",
     "Perennial/SlipperyAnt-v0": "slippery_ant",
     "Perennial/SlipperyCheetah-v0": "slippery_cheetah",
