@@ -16,8 +16,10 @@ MISTAKE = 2
 """Exit status after a mistake of the user's, which repeating does not mend."""
 ASKED_TO_LEAVE = (130, 143)
 """Exit statuses of a process that somebody has asked to leave, after SIGINT and SIGTERM."""
-WAIT_FOR_OTHERS = 30.0
-"""Seconds after which a job that another process works on is looked at again."""
+WAIT_FOR_OTHERS = 5.0
+"""Seconds, at least, after which a job that another process works on is looked at again."""
+LOOKS = 40.0
+"""Such jobs that are looked at in a second, at most; with more of them it takes longer until each has its turn."""
 MOST_LOSSES = 20
 """Machines that a job may lose; after so many it is the job that ends them."""
 
@@ -124,7 +126,8 @@ def _look_elsewhere(progress: Progress) -> None:
 
 def _leave_to_others(job: Job, progress: Progress) -> None:
     """Look at a job again later, and go on in an order of one's own, so that drivers do not meet at each job."""
-    progress.elsewhere[job] = time.monotonic() + WAIT_FOR_OTHERS
+    wait = max(WAIT_FOR_OTHERS, len(progress.elsewhere) / LOOKS)
+    progress.elsewhere[job] = time.monotonic() + wait
     jobs = list(progress.waiting)
     random.shuffle(jobs)
     progress.waiting = deque(jobs)
