@@ -199,12 +199,14 @@ def main(words: Iterable[str]) -> None:
         figures = collect(arguments.sweep, arguments.runs or Path("runs", arguments.sweep))
         (RESULTS / f"{arguments.sweep}.json").write_text(json.dumps(figures, indent=1) + "\n")
     known = known_figures()
+    pages = {page: page.read_text() for page in RESULTS.glob("*.md")}
     for name, figures in known.items():
-        for benchmark, own in figures["benchmarks"].items():
-            if len(own["arms"]) > 1:
-                picture(figures, benchmark, RESULTS / f"{name}_{benchmark}.png")
-    for page in RESULTS.glob("*.md"):
-        page.write_text(filled(page.read_text(), known))
+        for benchmark in figures["benchmarks"]:
+            path = RESULTS / f"{name}_{benchmark}.png"
+            if any(path.name in text for text in pages.values()):
+                picture(figures, benchmark, path)
+    for page, text in pages.items():
+        page.write_text(filled(text, known))
 
 
 if __name__ == "__main__":
