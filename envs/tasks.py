@@ -10,6 +10,7 @@ import copy
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Self
 
@@ -175,11 +176,8 @@ class Tasks:
         if not isinstance(schedule, Drift) or (share := schedule.mix(step)) == 0.0:
             return before.copy()
         after = self._values_of(task + 1)
-        return {
-            label: change.between(before[label], after[label], schedule.blend(before[label], after[label], share))
-            for label, change in self.changes.items()
-            if isinstance(change, ScalarChange)
-        }
+        blend = partial(schedule.blend, share=share)
+        return {label: change.between(before[label], after[label], blend) for label, change in self.changes.items()}
 
     def describe(self, task: int) -> str:
         """A short text for people, such as "friction 0.31"; "original" where nothing is changed."""

@@ -9,7 +9,7 @@ environment; those that remember steps (delays) forget them in `begin`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, SupportsFloat
 
@@ -17,6 +17,9 @@ import gymnasium as gym
 import numpy as np
 
 from configs.settings import SettingError, Settings
+
+Blend = Callable[[float, float], float]
+"""The number that a drift has come to between two."""
 
 
 class ChangeError(ValueError):
@@ -130,6 +133,28 @@ class Change(Settings):
             ended: whether the episode ends with this step, for whatever reason.
         """
         return reward
+
+    def between(self, before: Any, after: Any, blend: Blend) -> Any:
+        """The value on the way of a drift from one value to another.
+
+        Args:
+            before: where it comes from.
+            after: where it goes.
+            blend: for a number of `before` and the same one of `after`, the number between them.
+
+        Raises:
+            ChangeError: there is nothing between two values of this change.
+        """
+        raise ChangeError(f"{self.name} cannot drift, because there is nothing between two of its values")
+
+    @property
+    def drifts(self) -> bool:
+        """Whether there is something between two values."""
+        return type(self).between is not Change.between
+
+    def lowest(self) -> float:
+        """The lowest number in any value that a task can have, the environment's own apart."""
+        return -np.inf
 
     def context(self, value: Any) -> tuple[float, ...]:
         """The value as numbers, for agents that are shown it; always as many.
@@ -272,9 +297,9 @@ class ScalarChange(Change):
         if self.positive and value <= 0:
             raise ChangeError(f"{self.name}: {self.noun} must be above 0, not {value:g}")
 
-    def between(self, before: float, after: float, blend: float) -> float:
-        """The value of a drift that has come to `blend` on its way from `before` to `after`."""
-        return blend
+    def between(self, before: float, after: float, blend: Blend) -> float:
+        """What the curve of a drift says."""
+        return blend(before, after)
 
     def place(self, value: float) -> float:
         """How far `value` is from low (0) to high (1), within both; in the logarithm where draw is log_uniform.

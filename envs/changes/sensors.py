@@ -4,7 +4,7 @@ The world behind stays the same; the observation space is widened once to hold t
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -13,12 +13,45 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from configs.settings import SettingError
-from envs.changes.base import Change, ChangeError, ScalarChange
+from envs.changes.base import Blend, Change, ChangeError, ScalarChange
 from envs.changes.values import MOST_IN_WORDS, Disturbance, check_list, in_words, scaled_box, vector_of
 
 
 @dataclass(kw_only=True)
-class ObservationOffset(Change):
+class PerComponent(Change):
+    """Base of the changes whose value lists a number for each component of the observation."""
+
+    neutral: ClassVar[float]
+    """The number that leaves a component as it is."""
+
+    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
+        """Read the number of components."""
+        super().bind(env, space)
+        box = vector_of(self, env, "a vector of floating numbers as observation")
+        self._dim = box.shape[0]
+        self._dtype = box.dtype
+        self._vector: NDArray[Any] | None = None
+
+    @property
+    def original(self) -> list[float]:
+        """All components as they are."""
+        return [self.neutral] * self._dim
+
+    def set(self, value: list[float]) -> None:
+        """Use these numbers from now on."""
+        self._vector = None if value == self.original else np.array(value, self._dtype)
+
+    def between(self, before: list[float], after: list[float], blend: Blend) -> list[float]:
+        """Each number on its own way."""
+        return list(map(blend, before, after))
+
+    def context(self, value: list[float]) -> tuple[float, ...]:
+        """The numbers."""
+        return tuple(map(float, value))
+
+
+@dataclass(kw_only=True)
+class ObservationOffset(PerComponent):
     """A vector is added to every observation, another one in each task.
 
     A value is the vector, as a list; each of its components is drawn from the normal distribution with mean 0. With a
@@ -27,21 +60,10 @@ class ObservationOffset(Change):
     have the observations.
     """
 
+    neutral = 0.0
+
     deviation: Annotated[float, Gt(0)] = 2.0
     """Standard deviation of each component of the vector, in the observation's own units."""
-
-    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
-        """Read the number of components."""
-        super().bind(env, space)
-        box = vector_of(self, env, "a vector of floating numbers as observation")
-        self._dim = box.shape[0]
-        self._dtype = box.dtype
-        self._offset: NDArray[Any] | None = None
-
-    @property
-    def original(self) -> list[float]:
-        """Nothing is added."""
-        return [0.0] * self._dim
 
     def sample(self, rng: np.random.Generator) -> list[float]:
         """Another vector."""
@@ -52,10 +74,6 @@ class ObservationOffset(Change):
         """Refuse what is no vector of as many numbers as the observation."""
         check_list(self, value, self._dim, -np.inf, np.inf)
 
-    def set(self, value: list[float]) -> None:
-        """Add `value` from now on."""
-        self._offset = np.array(value, self._dtype) if any(value) else None
-
     def observation_space(self, space: gym.Space[Any]) -> gym.Space[Any]:
         """Without bounds."""
         assert isinstance(space, Box)
@@ -63,11 +81,7 @@ class ObservationOffset(Change):
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The sum, in a new array."""
-        return observation if self._offset is None else observation + self._offset
-
-    def context(self, value: list[float]) -> tuple[float, ...]:
-        """The vector."""
-        return tuple(map(float, value))
+        return observation if self._vector is None else observation + self._vector
 
     @property
     def noun(self) -> str:
@@ -139,12 +153,14 @@ class ObservationScale(ScalarChange):
 
 
 @dataclass(kw_only=True)
-class ObservationGains(Change):
+class ObservationGains(PerComponent):
     """Every component of the observation is multiplied by a factor of its own, as if each sensor had another gain.
 
     A value lists the factors. Each is drawn evenly in its logarithm between low and high. The observation space is made
     for factors from low to high (and 1), and a table cannot go beyond them.
     """
+
+    neutral = 1.0
 
     low: Annotated[float, Gt(0)] = 0.5
     """Lowest factor drawn."""
@@ -156,19 +172,6 @@ class ObservationGains(Change):
         if self.low >= self.high:
             raise SettingError(self, "low", f"must be below high ({self.high:g}), not {self.low:g}")
 
-    def bind(self, env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> None:
-        """Read the number of components."""
-        super().bind(env, space)
-        box = vector_of(self, env, "a vector of floating numbers as observation")
-        self._dim = box.shape[0]
-        self._dtype = box.dtype
-        self._gains: NDArray[Any] | None = None
-
-    @property
-    def original(self) -> list[float]:
-        """All factors 1."""
-        return [1.0] * self._dim
-
     def sample(self, rng: np.random.Generator) -> list[float]:
         """Other factors."""
         drawn = np.exp(rng.uniform(np.log(self.low), np.log(self.high), self._dim))
@@ -179,10 +182,6 @@ class ObservationGains(Change):
         """Refuse what is no list of factors that the observation space was made for."""
         check_list(self, value, self._dim, *self.context_bounds())
 
-    def set(self, value: list[float]) -> None:
-        """Multiply by `value` from now on."""
-        self._gains = None if value == self.original else np.array(value, self._dtype)
-
     def observation_space(self, space: gym.Space[Any]) -> gym.Space[Any]:
         """The observations times any factor from low to high, or 1."""
         assert isinstance(space, Box)
@@ -190,11 +189,11 @@ class ObservationGains(Change):
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The products, in a new array."""
-        return observation if self._gains is None else observation * self._gains
+        return observation if self._vector is None else observation * self._vector
 
-    def context(self, value: list[float]) -> tuple[float, ...]:
-        """The factors."""
-        return tuple(map(float, value))
+    def lowest(self) -> float:
+        """The lowest factor drawn."""
+        return self.low
 
     def context_bounds(self) -> tuple[float, float]:
         """From low to high, and 1."""

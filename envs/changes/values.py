@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from configs.settings import find_problem
-from envs.changes.base import Change, ChangeError, ScalarChange
+from envs.changes.base import Blend, Change, ChangeError, ScalarChange
 
 MOST_IN_WORDS = 8
 """Numbers up to which a list is written out in a description; events hold it whole in any case."""
@@ -66,9 +66,9 @@ class WholeChange(Disturbance):
     high: Annotated[int, Ge(0), Le(10_000)] = 5
     """Highest value drawn."""
 
-    def between(self, before: float, after: float, blend: float) -> int:
+    def between(self, before: float, after: float, blend: Blend) -> int:
         """The nearest whole number."""
-        return nearest(blend)
+        return nearest(blend(before, after))
 
     def at(self, place: float) -> int:
         """The whole number nearest to `place` of the way from low to high."""

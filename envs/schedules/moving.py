@@ -1,4 +1,6 @@
-"""Schedules whose values move all the time: only changes whose value is a number can follow them.
+"""Schedules whose values move all the time: only changes between two of whose values there are others can follow them.
+
+Such are numbers and, for a drift, lists of numbers (offsets and gains of sensors), each of which goes its own way.
 
 They have tasks too, of `period` steps each, so that returns and resets can be told apart by task; but nothing jumps
 where one begins.
@@ -45,13 +47,14 @@ class Drift(Periodic):
         return before + share * (after - before)
 
     def check(self, changes: Mapping[str, Change]) -> None:
-        """Only numbers can drift."""
-        _check_numbers(changes, "drift")
+        """Only numbers and lists of them can drift."""
+        for label, change in changes.items():
+            if not change.drifts:
+                raise ValueError(f"{label} cannot drift, because its values are not numbers: use a periodic schedule")
         super().check(changes)
 
     def check_bound(self, label: str, change: Change) -> None:
         """Refuse a drift through values between which the curve does not exist."""
-        assert isinstance(change, ScalarChange)
         lowest = change.lowest()
         if not self.draws(0) and change.listed(0) is None:
             if change.original is None:
@@ -59,7 +62,7 @@ class Drift(Periodic):
                     f"{label} cannot drift away from the environment's own values, which are not one number: "
                     "set first to drawn"
                 )
-            lowest = min(lowest, change.original)
+            lowest = min(lowest, np.min(change.original))
         if self.curve == "exponential" and lowest <= 0:
             raise ValueError(f"{label} cannot drift exponentially through {lowest:g}: all its values must be above 0")
 
@@ -131,7 +134,11 @@ class Path(Schedule):
 
     def check(self, changes: Mapping[str, Change]) -> None:
         """Only numbers within bounds can follow a path."""
-        _check_numbers(changes, "follow a path")
+        for label, change in changes.items():
+            if not isinstance(change, ScalarChange):
+                raise ValueError(
+                    f"{label} cannot follow a path, because its values are not numbers: use a periodic schedule"
+                )
         for label, change in changes.items():
             if isinstance(change, ScalarChange) and change.values is not None:
                 raise ValueError(f"{label} follows a path from low to high; leave its values out")
@@ -254,13 +261,6 @@ class Sums:
 
     def _numbers(self, block: int) -> NDArray[np.float64]:
         return np.random.default_rng([*self.entropy, 0, block]).standard_normal(BLOCK)
-
-
-def _check_numbers(changes: Mapping[str, Change], what: str) -> None:
-    """Refuse changes whose values are no numbers."""
-    for label, change in changes.items():
-        if not isinstance(change, ScalarChange):
-            raise ValueError(f"{label} cannot {what}, because its values are not numbers: use a periodic schedule")
 
 
 def _fold(x: float) -> float:

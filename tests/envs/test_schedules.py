@@ -15,6 +15,8 @@ from envs import Tasks
 from envs.changes import CHANGES
 from envs.changes.observations import ObservationPermutation
 from envs.changes.rewards import RewardScale
+from envs.changes.sensors import ObservationGains, ObservationOffset
+from envs.nonstationary import NonStationary
 from envs.schedules import (
     SCHEDULES,
     Constant,
@@ -313,11 +315,41 @@ def test_wrong_settings_end_in_one_sentence(make, message: str) -> None:
         make()
 
 
+def test_each_number_of_a_list_drifts_on_its_own_way() -> None:
+    linear = bound(Drift(period=8, first="drawn"), offset=ObservationOffset())
+    geometric = bound(Drift(period=8, curve="exponential"), gains=ObservationGains())
+    for step in range(24):
+        share, task = step % 8 / 8, step // 8
+        before, after = (np.array(linear.values(8 * each)["offset"]) for each in (task, task + 1))
+        assert linear.values(step)["offset"] == pytest.approx((1 - share) * before + share * after)
+        before, after = (np.array(geometric.values(8 * each)["gains"]) for each in (task, task + 1))
+        assert geometric.values(step)["gains"] == pytest.approx(before ** (1 - share) * after**share)
+    assert geometric.values(0)["gains"] == [1.0] * 4
+
+
+def test_an_agent_sees_a_list_drift() -> None:
+    schedule = Drift(period=40, boundary="immediate")
+    env = NonStationary(gym.make("CartPole-v1"), Tasks(schedule, {"offset": ObservationOffset()}))
+    plain = gym.make("CartPole-v1")
+    seen, world = [env.reset(seed=1)[0]], [plain.reset(seed=1)[0]]
+    for _ in range(8):
+        seen.append(env.step(0)[0])
+        world.append(plain.step(0)[0])
+    tasks = Tasks(schedule, {"offset": ObservationOffset()}).bind(CARTPOLE)
+    goal = np.array(tasks.values(40)["offset"])
+    # A step is taken in the world that its action met: what is seen after the first has not moved yet.
+    moved = np.array(seen) - np.array(world)
+    assert moved[0] == pytest.approx(np.zeros(4))
+    assert np.diff(moved[1:], axis=0) == pytest.approx(np.tile(goal / 40, (7, 1)), abs=1e-5)
+
+
 def test_what_cannot_drift_says_so() -> None:
     with pytest.raises(ValueError, match="obs cannot drift, because its values are not numbers"):
         Tasks(Drift(period=5), {"obs": ObservationPermutation()})
     with pytest.raises(ValueError, match="r cannot drift exponentially through -1: all its values must be above 0"):
         bound(Drift(period=5, curve="exponential"), r=RewardScale(values=[1, -1]))
+    with pytest.raises(ValueError, match="o cannot drift exponentially through -inf"):
+        bound(Drift(period=5, curve="exponential"), o=ObservationOffset())
     with pytest.raises(ValueError, match="seed of the tasks must be at least 0, not -1"):
         Tasks(Constant(), {}, seed=-1)
 
