@@ -87,7 +87,7 @@ class Sweep:
 
 def find(name: str) -> Path:
     """The file of a sweep, by its path or as one of those that are shipped."""
-    return files.find("sweeps", name, "sweep.py")
+    return files.find("sweeps", name, "sweep")
 
 
 def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) -> Sweep:

@@ -126,11 +126,10 @@ def _look_elsewhere(progress: Progress) -> None:
 
 def _leave_to_others(job: Job, progress: Progress) -> None:
     """Look at a job again later, and go on in an order of one's own, so that drivers do not meet at each job."""
+    if not progress.elsewhere:  # the first that is met
+        progress.waiting = deque(random.SystemRandom().sample(list(progress.waiting), len(progress.waiting)))
     wait = max(WAIT_FOR_OTHERS, len(progress.elsewhere) / LOOKS)
     progress.elsewhere[job] = time.monotonic() + wait
-    jobs = list(progress.waiting)
-    random.shuffle(jobs)
-    progress.waiting = deque(jobs)
 
 
 def _settle(

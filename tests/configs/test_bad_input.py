@@ -18,7 +18,7 @@ from recording.directory import default_path
 from recording.members import default_population_path
 from tests.configs.bad_input import Case, cases
 
-CASES = int(os.environ.get("CASES", "1000"))
+CASES = int(os.environ.get("CASES", "2000"))
 """Drawn configurations; CASES=100000 looks longer."""
 
 

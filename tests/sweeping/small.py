@@ -1,5 +1,6 @@
 """A small sweep, and what tests hold it against."""
 
+import os
 from pathlib import Path
 
 import yaml
@@ -17,9 +18,15 @@ TREE = {
 }
 
 
+STEPS = 2048
+"""Of a cell, in sweeps of which nothing is trained."""
+
+
 def written(folder: Path, **changes: object) -> Path:
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**TREE, **changes}, sort_keys=False))
+    part = folder / f"tiny.yaml.{os.getpid()}"
+    part.write_text(yaml.safe_dump({**TREE, **changes}, sort_keys=False))
+    part.replace(path)  # at once: another process of the tests may be reading it
     return path
 
 

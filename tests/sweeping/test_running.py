@@ -1,26 +1,16 @@
 """What becomes of jobs: retried, given up, left to others; with an engine that only says it has worked."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import yaml
 
 from checkpoints.lock import BUSY, RunLock
 from sweeping import running
 from sweeping.engines import Ended, Engine
 from sweeping.job import Job
-from sweeping.plan import Sweep, read_sweep
+from sweeping.plan import Sweep
 from sweeping.running import MISTAKE, run
-from tests.sweeping.small import Heard
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
-    path = tmp_path / "tiny.yaml"
-    tree = {"settings": {"env": "CartPole-v1", "steps": 2048}, "seeds": 2, "together": 1}
-    path.write_text(yaml.safe_dump({**tree, "benchmarks": {"b": {}}, "arms": ["none", "redo"]}))
-    return read_sweep(path, tmp_path / "runs")
+from tests.sweeping.small import STEPS, Heard
 
 
 class Pretends(Engine):
@@ -179,10 +169,10 @@ def test_an_error_stops_the_engine(sweep: Sweep) -> None:
 
 STATES: dict[str, tuple[Callable[[Job], None], str]] = {
     "nothing": (lambda job: None, "waiting"),
-    "interrupted": (lambda job: job.directory.set_status("interrupted", 1024), "unfinished"),
-    "killed": (lambda job: job.directory.set_status("running", 1024), "unfinished"),
-    "failed": (lambda job: job.directory.set_status("failed", 1024), "failed"),
-    "finished": (lambda job: job.directory.set_status("finished", 2048), "finished"),
+    "interrupted": (lambda job: job.directory.set_status("interrupted", STEPS // 2), "unfinished"),
+    "killed": (lambda job: job.directory.set_status("running", STEPS // 2), "unfinished"),
+    "failed": (lambda job: job.directory.set_status("failed", STEPS // 2), "failed"),
+    "finished": (lambda job: job.directory.set_status("finished", STEPS), "finished"),
 }
 
 
@@ -193,7 +183,7 @@ def test_a_job_stands_as_its_directory_says(sweep: Sweep, name: str) -> None:
         job.directory.make()
     prepare(job)
     assert job.state() == state
-    assert job.done() == {"waiting": 0, "finished": 2048}.get(state, 1024)
+    assert job.done() == {"waiting": 0, "finished": STEPS}.get(state, STEPS // 2)
 
 
 def test_a_job_is_running_while_somebody_holds_its_lock(sweep: Sweep) -> None:
