@@ -3,7 +3,7 @@
 Measures, on this machine, what `docs/scale.md` extrapolates from:
 
 - disk: files and bytes of a finished cell, by kind, in the folders that are given;
-- start: what a job costs before its first step, and its memory;
+- start: what a job of eight members costs that trains for one rollout, and its memory;
 - writing: what such a job writes in a minute, checkpoints among it;
 - looking: reading a sweep file of 10,000 cells, looking at their directories, and drawing the live table;
 - ray: tasks a second through the engine, and what Ray's own processes hold in memory (with `perennial[sweep]`);
@@ -13,6 +13,7 @@ Measures, on this machine, what `docs/scale.md` extrapolates from:
 """
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 from rich.console import Console
@@ -39,7 +41,7 @@ from recording.run import tensorboard_command
 from sweeping.job import Job
 from sweeping.plan import read_sweep
 from sweeping.running import Progress
-from sweeping.table import LiveTable, look
+from sweeping.table import DRAW_EVERY, LiveTable, look
 from sweeping.work import Command
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -135,13 +137,11 @@ def looking() -> dict[str, float]:
             view = look(sweep)
         assert view.cells("finished") == CELLS
         progress = Progress(sweep, finished=sweep.jobs[200:], running=dict.fromkeys(sweep.jobs[:200], 0.0))
-        table = LiveTable(sweep, Console(quiet=True), 200)
-        table._live.start()
-        table.draw(progress)
-        table._drawn = 0.0
-        with timed(found, "drawing the table, 200 at work"):
+        with LiveTable(sweep, Console(file=io.StringIO(), force_terminal=True), 200) as table:
             table.draw(progress)
-        table._live.stop()
+            time.sleep(DRAW_EVERY)
+            with timed(found, "drawing the table, 200 at work"):
+                table.draw(progress)
     return found
 
 
@@ -160,22 +160,17 @@ def over_ray() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = Command(("true",), Path(folder), Path(folder, "log"))
         jobs = [Job("b", "a", (n,), (), Path(folder, str(n)), "", 1, ()) for n in range(TASKS)]
-        of, Command.of = Command.of, staticmethod(lambda job: command)  # type: ignore[method-assign,assignment]  # jobs of nothing
-        try:
-            with Ray(None, 2) as engine:
-                engine.start(jobs[0])
-                wait_for(lambda: engine.ended(1.0))
-                began, done, waiting = time.monotonic(), 0, jobs[1:]
-                while done < TASKS - 1:
-                    while waiting and len(engine._running) < engine.slots():
-                        engine.start(waiting.pop())
-                    done += len(engine.ended(1.0))
-                seconds = time.monotonic() - began
-                memory = sum(
-                    rss(pid) for pid in named("raylet", "gcs_server", "dashboard", "log_monitor", "runtime_env")
-                )
-        finally:
-            Command.of = of  # type: ignore[method-assign]  # as it was
+        with patch.object(Command, "of", lambda job: command), Ray(None, 2) as engine:
+            engine.start(jobs[0])
+            wait_for(lambda: engine.ended(1.0))
+            began, started, done = time.monotonic(), 0, 0
+            while done < TASKS - 1:
+                while started < TASKS - 1 and started - done < engine.slots():
+                    started += 1
+                    engine.start(jobs[started])
+                done += len(engine.ended(1.0))
+            seconds = time.monotonic() - began
+            memory = sum(rss(pid) for pid in named("raylet", "gcs_server", "dashboard", "log_monitor", "runtime_env"))
     return {"jobs a second": (TASKS - 1) / seconds, "memory of a head node, bytes": memory}
 
 

@@ -50,7 +50,7 @@ def set_global_state(tree: Tree) -> None:
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CheckpointError(f"The state of the random number generators is malformed ({error!r}).") from error
     random.setstate(python)
-    np.random.set_state(tree["numpy"])  # noqa: NPY002
+    np.random.set_state(tree["numpy"])  # noqa: NPY002  # as above
     torch.set_rng_state(tree["torch"])
     for device, state in enumerate(cuda):
         torch.cuda.set_rng_state(state, device)

@@ -7,12 +7,10 @@ A page is written by hand, but for what stands between `<!-- table leaderboard s
 compares these tables with the figures, so that they can't go stale.
 """
 
-import argparse
 import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from configs.arms import FRESH, NONE
+from configs.scripts import Parser, script
+from configs.settings import UsageError
 from recording.directory import versions
 from reporting import measures
 from reporting.arms import ArmSummary, Reference
@@ -60,7 +60,7 @@ def collect(name: str, runs: Path) -> Figures:
             for path in [job.path / member for member in job.names] or [job.path]:
                 found[job.benchmark][job.arm].append(read_run(path))
     if not found:
-        raise SystemExit(f"{runs}: no cell of {name} is finished yet")
+        raise UsageError(f"{runs}: no cell of {name} is finished yet.")
     made = {"command": f"python sweep.py {name}", "date": date.today().isoformat(), **versions()}
     seeds = sorted({run.seed for arms in found.values() for own in arms.values() for run in own})
     return {
@@ -158,13 +158,8 @@ def _shown(numbers: list[float] | None, unit: str = "") -> str:
 def picture(figures: Figures, benchmark: str, path: Path) -> None:
     """The arms of a benchmark, best on top: the interquartile mean with its interval, and single runs."""
     arms: Figures = figures["benchmarks"][benchmark]["arms"]
-    shown = looks([arm for arm in arms if arm not in (NONE, FRESH)] + [NONE, FRESH])
     plain, rest = looks([NONE, FRESH]), next(iter(looks(["any"]).values()))
-    rows = [
-        Dot(arm, *own["return"], plain.get(arm, rest), np.asarray(own["of_runs"]))
-        for arm, own in arms.items()
-        if arm in shown
-    ]
+    rows = [Dot(arm, *own["return"], plain.get(arm, rest), np.asarray(own["of_runs"])) for arm, own in arms.items()]
     references = [(arms[name]["return"][0], name) for name in (NONE, FRESH) if name in arms]
     dots(
         rows, "return at the end of tasks, interquartile mean over later tasks and runs", references=references
@@ -189,12 +184,13 @@ def known_figures() -> dict[str, Figures]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 
 
-def main(words: Iterable[str]) -> None:
-    """Collect figures where a sweep is named; then make tables and pictures anew."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+@script("docs/results.py")
+def main(words: list[str]) -> int:
+    """Collect figures where a sweep is named; then make tables and pictures anew. Returns the exit status."""
+    parser = Parser("docs/results.py", __doc__)
     parser.add_argument("sweep", nargs="?")
     parser.add_argument("--runs", type=Path, help="where its runs are (runs/ and its name)")
-    arguments = parser.parse_args(list(words))
+    arguments = parser.read(words)
     if arguments.sweep:
         figures = collect(arguments.sweep, arguments.runs or Path("runs", arguments.sweep))
         (RESULTS / f"{arguments.sweep}.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -207,7 +203,8 @@ def main(words: Iterable[str]) -> None:
                 picture(figures, benchmark, path)
     for page, text in pages.items():
         page.write_text(filled(text, known))
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

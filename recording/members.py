@@ -55,7 +55,7 @@ class PopulationDirectory(RunDirectory):
 
     def part(self, number: int) -> "PopulationDirectory":
         """What one of several processes keeps."""
-        return PopulationDirectory(self.path / f"{PART}{number}", self.members)
+        return Part(self.path / f"{PART}{number}", self.members)
 
     def is_unfinished(self, config: Recorded) -> bool:
         """Whether this very population is here and unfinished."""
@@ -75,9 +75,15 @@ class PopulationDirectory(RunDirectory):
         return bool(kept.get("configuration") == config.as_dict()["configuration"])
 
     def _has_recorded(self) -> bool:
-        if self.members != self.path:  # a part: the others' members are not its own, and its own move by themselves
-            return next(self.checkpoints.glob("step-*"), None) is not None
         return next(self.members.glob("*/episodes.csv"), None) is not None
 
     def _tables(self, config: Any) -> list[Path]:
         return []
+
+
+class Part(PopulationDirectory):
+    """The files of one of several processes; those of its members are beside those of the others' members."""
+
+    def _has_recorded(self) -> bool:
+        # Members of its own, which have directories of theirs, are moved aside by themselves.
+        return next(self.checkpoints.glob("step-*"), None) is not None
