@@ -8,7 +8,7 @@ ARGS ?=
 SWEEP ?= first_look
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep report test lint tensorboard evidence clean
+.PHONY: help setup train sweep report test lint docs tensorboard evidence clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs ## build the documentation: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 tensorboard: setup ## show all runs in TensorBoard
 	$(BIN)/tensorboard --logdir $(RUNS)
 
@@ -54,4 +57,9 @@ $(VENV)/.installed: constraints.txt pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Adding what tests and linters need, once."
 	@$(INSTALL) -e '.[dev,box2d,report,sweep]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Adding what the documentation needs, once."
+	@$(INSTALL) -e '.[docs]'
 	@touch $@

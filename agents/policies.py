@@ -179,8 +179,9 @@ class Variant(BasePolicy):
     """A policy that rebuilds its hidden layers.
 
     Args:
+        *args: as for the policy it is a variant of.
         architecture: what they are made of.
-        args, kwargs: as for the policy it is a variant of.
+        **kwargs: as for that policy.
     """
 
     def __init__(self, *args: Any, architecture: Architecture | None = None, **kwargs: Any) -> None:

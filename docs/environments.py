@@ -84,7 +84,7 @@ A schedule says **when** things change, its `changes` say **what**; both stand i
 is a flag as well:
 
 ```yaml
-# The pole's length changes every 20,480 steps, from a fifth to four times its own.
+# pole.yaml: the pole's length changes every 20,480 steps, from a fifth to four times its own.
 kind: periodic
 period: 20480
 boundary: truncate # or immediate, or next_reset
@@ -93,7 +93,7 @@ changes:
   length: {change: cartpole, parameter: length, draw: log_uniform, low: 0.1, high: 2.0}
 ```
 
-```
+```console
 python train.py --env CartPole-v1 --schedule pole.yaml --schedule.period 40960 --schedule.length.high 3
 python train.py --env CartPole-v1 --schedule pole.yaml --verify     what every value does, measured
 ```

@@ -28,7 +28,7 @@ from configs.settings import UsageError, did_you_mean
 from metrics import METRICS, Metric
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What was measured of one model; printed, or shown in a notebook, it is a table.
 
@@ -69,6 +69,8 @@ class Diagnosis:
         console.print(self.table())
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue().rstrip()
+
+    __repr__ = __str__  # what an interactive shell shows
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(word)}</th>" for word in ("what", "name", *self.values))
