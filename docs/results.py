@@ -31,6 +31,9 @@ from reporting.statistics import Interval
 from sweeping.plan import find, read_sweep
 
 RESULTS = Path(__file__).with_name("results")
+STILL = "still"
+"""What a benchmark is called in which nothing changes; its plain agent stands in the others' tables."""
+CONTROLS = (NONE, FRESH, STILL, "head", "body", "actor", "critic")
 COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json"
 TABLE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SHARES = "shares"
@@ -42,6 +45,7 @@ NETWORKS = {
     "layer_norm": "network.layer-norm before",
     "spectral_norm": "network.spectral-norm hidden",
     "cbp_first": "cbp",
+    "cbp_second": "cbp",
     **{name: f"network.activation {name}" for name in ("crelu", "fourier", "adaptive_linear", "smooth_leaky_relu")},
 }
 """What arms are called in the table of costs, where it is not their name."""
@@ -81,26 +85,32 @@ def _benchmark(arms: dict[str, list[Run]]) -> Figures:
     if NONE in arms and FRESH in arms:
         for arm in set(arms) - {NONE, FRESH}:
             found[arm]["restored"] = _numbers(restored(summaries[arm], summaries[NONE], summaries[FRESH]))
+    some_run = next(run for own in arms.values() for run in own)
     return {
-        "steps": arms[next(iter(arms))][0].steps,
+        "agent": some_run.config["agent"]["name"],
+        "steps": some_run.steps,
         "tasks": tasks,
         "arms": dict(sorted(found.items(), key=lambda item: -item[1]["return"][0])),
     }
 
 
 def _arm(summary: ArmSummary, runs: list[Run]) -> Figures:
+    tasks = summary.per_task.shape[1]
+    first = min(1, tasks - 1)  # where there is one task only, that one
+
     def later(name: str) -> float | None:
-        values = measures.column(runs, summary.per_task.shape[1], name)[:, 1:]
+        values = measures.column(runs, tasks, name)[:, first:]
         return None if np.isnan(values).all() else float(np.nanmean(values))
 
     return {
         "runs": summary.runs,
         "return": _numbers(summary.aggregate),
-        "of_runs": [float(value) for value in np.nanmean(summary.per_task[:, 1:], axis=1)],
+        "of_runs": [float(value) for value in np.nanmean(summary.per_task[:, first:], axis=1)],
         "gap": _numbers(summary.gap),
         "improvement": _numbers(summary.improvement),
         "dormant": later("dormant"),
         "rank": later("effective_rank"),
+        "weights": {name: later(f"{name}/weight_norm") for name in ("actor", "critic")},
         "per_task": [float(value) for value in summary.mean_per_task],
     }
 
@@ -110,11 +120,14 @@ def _numbers(interval: Interval | None) -> list[float] | None:
 
 
 def table(figures: Figures, benchmark: str) -> str:
-    """One benchmark of a sweep, the best arm first; `none` and `fresh` in bold, without a place."""
-    costs: Figures = json.loads(COSTS.read_text())["ppo"]["methods"]
+    """One benchmark of a sweep, the best arm first; controls in bold, without a place."""
+    of_all: Figures = figures["benchmarks"]
+    costs: Figures = json.loads(COSTS.read_text()).get(of_all[benchmark]["agent"], {}).get("methods", {})
+    still = of_all.get(STILL, {}).get("arms", {}) if benchmark != STILL else {}
+    rows = [(arm, own) for arm, own in of_all[benchmark]["arms"].items()] + [(STILL, own) for own in still.values()]
     lines, place = [], 0
-    for arm, own in figures["benchmarks"][benchmark]["arms"].items():
-        is_control = arm in (NONE, FRESH, "head", "body")
+    for arm, own in sorted(rows, key=lambda row: -row[1]["return"][0]):
+        is_control = arm in CONTROLS
         place += not is_control
         cost = costs.get(NETWORKS.get(arm, arm), {}).get("64x64", {}).get("ratio")
         cells = [

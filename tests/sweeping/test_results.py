@@ -36,6 +36,10 @@ def test_figures_are_those_of_the_runs(undisturbed: list[Job]) -> None:
     assert "| **none** |" in table
     assert "| 1 | `redo` |" in table
     assert f"| {found['arms']['redo']['return'][0]:.0f} (" in table
+    # What the plain agent comes to where nothing changes stands among the others, in its place.
+    control = {"tasks": 1, "arms": {"none": found["arms"]["none"] | {"return": [1e6, 1e6, 1e6]}}}
+    figures["benchmarks"]["still"] = control
+    assert RESULTS["table"](figures, "switching").splitlines()[2].startswith("|  | **still** | 1000000 (")
 
 
 @pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.md")), ids=lambda path: path.stem)
