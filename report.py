@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.scripts import Parser, script, whole
+from configs.scripts import Parser, make_folder, script, whole
 from configs.settings import UsageError
 
 EXTRA = ("matplotlib", "scipy", "jinja2")
@@ -65,7 +65,7 @@ def report(options: argparse.Namespace, made_by: str) -> None:
     from reporting.random_policy import random_return
     from reporting.runs import find_runs, group
     from reporting.summary import summarize
-    from reporting.writing import draw, make_folder, write_text
+    from reporting.writing import draw, write_text
 
     console = make_console(options.quiet)
     unreadable: list[str] = []

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 import report
-from configs.scripts import Parser, script, whole
+from configs.scripts import Parser, make_folder, script, whole
 from configs.settings import UsageError
 from recording.console import make_console, make_table
 from recording.signals import Interruption
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     sweep = read_sweep(find(options.sweep), options.out, options.scale)
     console = make_console(options.quiet)
     if options.dry_run:
-        return estimate(sweep, console, options.jobs)
+        return estimate(sweep, console, options.jobs or len(os.sched_getaffinity(0)))
     if options.status:
         return status(sweep, console)
     if options.search:
@@ -62,12 +62,14 @@ def read(words: Sequence[str]) -> argparse.Namespace:
     what.add_argument("--report", action="store_true", help="compare what is finished, as report.py does")
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="who runs jobs (%(default)s)")
     parser.add_argument("--address", help="of an existing Ray cluster, such as auto or 10.0.0.1:6379")
-    parser.add_argument("--jobs", type=whole(1, 4096), default=cores, help="jobs at a time (%(default)s, the cores)")
+    parser.add_argument("--jobs", type=whole(1, 4096), help=f"jobs at a time ({cores}, the cores; of a cluster, all)")
     parser.add_argument("--retries", type=whole(0, 100), default=1, help="of a job that has failed (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the runs (runs/ and the sweep's name)")
     parser.add_argument("--scale", type=float, help="factor on the lengths of runs and tasks, such as 0.1 for a trial")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     options = parser.read(words)
+    if options.jobs is None and options.address is None:
+        options.jobs = cores
     if options.address is not None and options.engine != "ray":
         raise UsageError("--address is of a Ray cluster; add --engine ray.")
     return options
@@ -75,6 +77,7 @@ def read(words: Sequence[str]) -> argparse.Namespace:
 
 def train(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     """Train what is not finished; returns the exit status."""
+    make_folder(sweep.folder)
     engine = make_engine(options)
     _print_title(sweep, console, f", {engine.slots()} at a time")
     with engine, LiveTable(sweep, console, engine.slots()) as table, Interruption(notify=table.say) as interruption:
@@ -120,6 +123,7 @@ def search(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     if sweep.search is None:
         raise UsageError(f"{sweep.name}.yaml has no search; docs/sweeps.md shows one.")
     searches = read_searches(sweep, sweep.search)
+    make_folder(sweep.folder)
     with make_engine(options) as engine, Interruption(notify=console.print) as interruption:
         for each in searches:
             study = each.study()

@@ -1,7 +1,7 @@
 """The agents one can choose: stock SB3 and sb3-contrib algorithms and their settings.
 
-Names, meanings and defaults of the settings are SB3's own (a test compares them); published hyperparameters that differ
-stand in `configs/agents/`.
+Names, meanings and defaults of the settings are SB3's own (a test compares them), but for the number of environments
+and TD3's exploration noise; published hyperparameters that differ stand in `configs/agents/`.
 """
 
 import math
@@ -132,7 +132,7 @@ class PPO(OnPolicy):
     """Step size of Adam, constant over the run."""
 
     batch_size: Annotated[int, Gt(1)] = 64
-    """Samples in a minibatch; should divide n_steps times n_envs."""
+    """Samples in a minibatch; must divide n_steps times n_envs."""
 
     n_epochs: Count = 10
     """Passes over each rollout."""

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
@@ -65,12 +66,15 @@ class FiniteGuard(BaseCallback):
         self.name = name
         self.counts: Counter[Kind] = Counter()
         self._gradient_steps: list[int] = []
+        self._counted: BaseAlgorithm | None = None
         self._hooks: list[OptimizerHooks] = []
 
     def _on_training_start(self) -> None:
         self.close()
         optimizers = list(dict.fromkeys(net.optimizer for net in read_networks(self.model) if net.optimizer))
-        self._gradient_steps = self._gradient_steps or [0] * len(optimizers)
+        if not self._gradient_steps or self._counted not in (None, self.model):  # another model's
+            self._gradient_steps = [0] * len(optimizers)
+        self._counted = self.model
         self._hooks = [
             OptimizerHooks(
                 optimizer,
@@ -201,6 +205,7 @@ class FiniteGuard(BaseCallback):
         """Go on from what `state_dict` gave, also while learning goes on."""
         self.counts = Counter(state["counts"])
         self._gradient_steps = list(state["gradient_steps"])
+        self._counted = None
 
 
 def may_be_finite(tensors: list[Tensor]) -> bool:

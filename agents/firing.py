@@ -37,7 +37,8 @@ class Firing(Idleness):
 
     Attributes:
         steps: how many steps the optimiser has taken.
-        led: whether stacks act in the place of these interventions, which then only count steps.
+        led: whether stacks act in the place of these interventions, which then count steps, and act before a step that
+            each member takes by itself.
     """
 
     def __init__(

@@ -166,15 +166,20 @@ def _algorithm(policy: Any, data: dict[str, Any], path: Path) -> type[BaseAlgori
     """The algorithm that trains such a policy; files do not say."""
     if not isinstance(policy, type) or not issubclass(policy, BasePolicy):
         raise UsageError(f"{path}: its policy_class is no policy of Stable-Baselines3.")
-    able = [algorithm for algorithm in ALGORITHMS if any(issubclass(policy, own) for own in _policies(algorithm))]
-    if not able:
+    # RecurrentPPO's policies are PPO policies, too, but not the other way round.
+    closest = max(_closeness(policy, algorithm) for algorithm in ALGORITHMS)
+    able = [algorithm for algorithm in ALGORITHMS if _closeness(policy, algorithm) == closest]
+    if not closest:
         raise UsageError(f"{path}: no algorithm of Stable-Baselines3 or sb3-contrib trains a {policy.__name__}.")
     for algorithm in able:
         if (setting := TELLING.get(algorithm.__name__)) is not None and setting in data:
             return algorithm
-    plain = [algorithm for algorithm in able if TELLING.get(algorithm.__name__) is None]
-    # The most special policy last: MaskablePPO's is no PPO policy, but RecurrentPPO's is.
-    return plain[-1]
+    return next(algorithm for algorithm in able if TELLING.get(algorithm.__name__) is None)
+
+
+def _closeness(policy: type[BasePolicy], algorithm: type[BaseAlgorithm]) -> int:
+    """How much of what a policy derives from is made for an algorithm; 0 where it is not of its kind at all."""
+    return max((len(own.__mro__) for own in _policies(algorithm) if issubclass(policy, own)), default=0)
 
 
 def _policies(algorithm: type[BaseAlgorithm]) -> Iterator[type[BasePolicy]]:

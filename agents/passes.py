@@ -117,7 +117,7 @@ class TwoPasses:
 
     def _train(self, plain: Any) -> Any:
         def train(gradient_steps: int, **named: Any) -> None:
+            self.model._n_updates -= gradient_steps  # before, since what it has counted is logged
             plain(gradient_steps=2 * gradient_steps, **named)
-            self.model._n_updates -= gradient_steps
 
         return train

@@ -66,10 +66,13 @@ class SharedMemory:
         self.apart = set(apart)
         self._shared: dict[str, tuple[Any, Sequence[Any]]] = {}
 
-    def gather(self) -> None:
+    def gather(self) -> bool:
         """Have the stack remember what the members do, each of whom may have changed something.
 
         Numbers in which members differ, and what not all of them have, stay with them.
+
+        Returns:
+            Whether there is nothing of that kind, so that the stack can act for them.
         """
         found: dict[str, Any] = {}
         for key, first in self.members[0].state.items():
@@ -81,11 +84,15 @@ class SharedMemory:
                 found[key] = self._known(key, tensors)
             elif not tensors and all(value == first for value in values):
                 found[key] = first
+        # What members do not share any more stays with them: only the stack forgets it.
+        self._shared = {key: known for key, known in self._shared.items() if key in found}
         if any(isinstance(value, Tensor) and self.stack.state.get(key) is not value for key, value in found.items()):
             self.stack.load_state_dict(found)
         else:
             self.stack.state = found
         self.scatter()
+        own = {key for member in self.members for key in member.state if key.split(".", 1)[0] not in self.apart}
+        return own == found.keys()
 
     def _known(self, key: str, values: Sequence[Tensor]) -> Tensor:
         """What has these values as its rows; made where they are nobody's rows yet."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
 from agents.layers import Layer, Network, Param
@@ -27,9 +29,6 @@ LOSS_SAMPLES = 256
 
 GRADIENT_SAMPLES = 128
 """For how many of them the gradient of each is computed; each is as large as the network."""
-
-LOG_STD = (-20.0, 2.0)
-"""Where SB3's SAC, and those derived from it, clip the logarithm of the policy's standard deviation."""
 
 
 class ModelView(View):
@@ -139,7 +138,7 @@ class ModelView(View):
         policy.set_training_mode(False)
         actions = self.batch.actions
         assert actions is not None
-        discrete = hasattr(self.model.action_space, "n") and actions.shape[-1] == 1
+        discrete = isinstance(self.model.action_space, Discrete)
         found = policy.get_distribution(self.batch.observations).log_prob(actions.flatten() if discrete else actions)
         policy.set_training_mode(training)
         difference: Tensor = found - self.batch.learning["log_prob"]
@@ -207,7 +206,7 @@ def policy_of(model: Any, actor: Network, outputs: list[Tensor], features: Tenso
     if on_policy:
         return Policy(mean=first, std=log_std.exp().expand_as(first))
     if len(outputs) == 2:
-        return Policy(mean=first, std=outputs[1].clamp(*LOG_STD).exp(), squashed=True)
+        return Policy(mean=first, std=outputs[1].clamp(LOG_STD_MIN, LOG_STD_MAX).exp(), squashed=True)
     # TD3's head ends in the tanh itself.
     return Policy(mean=first.clamp(-1 + 1e-6, 1 - 1e-6).atanh(), squashed=True)
 

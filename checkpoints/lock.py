@@ -8,6 +8,7 @@ Two things together, since neither suffices:
   seconds; one of this host counts only where the kernel's lock does not work.
 
 The file stays, empty, where nobody holds the lock: removing it would let two processes lock two files of one name.
+Only a finished run removes its own, while it is locked: who then locks another file of this name finds nothing to do.
 """
 
 import errno
@@ -148,13 +149,16 @@ class RunLock:
         if self._renewal:
             self._renewal.join()
         descriptor, self._descriptor = self._descriptor, -1
-        lease = _read(descriptor)
-        if lease and lease.is_of(platform.node(), os.getpid()):
-            os.ftruncate(descriptor, 0)
         _descriptors.discard(descriptor)
+        # A disk that fails must not hide what has ended the run: its lease then ends by itself.
+        with suppress(OSError):
+            lease = _read(descriptor)
+            if lease and lease.is_of(platform.node(), os.getpid()):
+                os.ftruncate(descriptor, 0)
         with suppress(OSError):  # closing would do, but for a child that has not closed its own yet
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
 
     def __enter__(self) -> Self:
         self.acquire()

@@ -137,8 +137,8 @@ class Config:
 
     Attributes:
         run: environment, steps, seed and the like.
-        agent: settings of the agent, named `agent_name`.
-        network: settings of its networks, named `network_name`.
+        agent: settings of the agent.
+        network: settings of its networks.
         optimizer: settings of its optimiser; `agent` is the agent's own.
         tasks: what changes and when.
         normalize: how observations and rewards are normalised.

@@ -61,6 +61,17 @@ class Choice:
     benchmark: str
 
 
+def read_normalize(block: Any) -> Any:
+    """What a file says of normalisation: a policy, alone or with settings; YAML reads `off` as false."""
+    if block is None:
+        return {}
+    if block is False or isinstance(block, str):
+        return {"policy": block or "off"}
+    if isinstance(block, Mapping) and block.get("policy") is False:
+        return {**block, "policy": "off"}
+    return block
+
+
 def choose(flags: Flags) -> Choice:
     """The first stage: take the names out of the flags, read the files they mean, and make the groups they name."""
     asked = {group: flags.pop(group)[0] for group in (*ONE, *SEVERAL) if group in flags}
@@ -73,12 +84,10 @@ def choose(flags: Flags) -> Choice:
     if "steps" in tree:
         tree["steps"] = times(tree["steps"], scale)
     title = _title(tree.pop("benchmark", path.stem if path else ""), origin)
-    if isinstance(tree.get("normalize"), str):
-        tree["normalize"] = {"policy": tree["normalize"]}
-    if not tree.get("normalize"):  # nothing, or `off`, which YAML reads as false
-        tree.pop("normalize", None)
-    elif isinstance(tree["normalize"], dict):
-        tree["normalize"] = scaled(tree["normalize"], scale)
+    if "normalize" in tree:
+        tree["normalize"] = read_normalize(tree["normalize"])
+        if isinstance(tree["normalize"], dict):
+            tree["normalize"] = scaled(tree["normalize"], scale)
     if "normalize" in flags:
         flags["normalize.policy"] = flags.pop("normalize")
     blocks = {group: read_block(tree.pop(group, None), group, origin) for group in (*ONE, *SEVERAL)}

@@ -91,7 +91,7 @@ def _plan(content: dict[str, Any], origin: str, kinds: list[str]) -> Plan:
     for label, block in read_mapping(content.pop("changes", None), f"{origin}: changes").items():
         settings = dict(read_mapping(block, f"{origin}: changes.{label}"))
         labels[label] = settings.pop("change", label)
-        if labels[label] not in CHANGES:
+        if not isinstance(labels[label], str) or labels[label] not in CHANGES:
             raise UsageError(
                 f"{origin}: there is no change {labels[label]!r}; choose one of {', '.join(CHANGES)}"
                 f"{did_you_mean(labels[label], CHANGES) or '.'}"

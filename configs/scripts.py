@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from configs.settings import UsageError, did_you_mean
@@ -19,6 +20,17 @@ class Main(Protocol):
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         """Run a command line, by default the one that the script was called with; returns the exit status."""
         ...
+
+
+def make_folder(path: Path, flag: str = "--out") -> None:
+    """Make the folder that a flag names; a UsageError where that cannot be or nothing can be written to it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"{flag} {path} cannot be written to ({error.strerror}).") from error
 
 
 def script(name: str, statuses: Mapping[type[Exception], int] | None = None) -> Callable[[Work], Main]:

@@ -109,7 +109,7 @@ def page() -> str:
         ("Resets", "--reset", RESETS),
         ("Regularisers and projections", "--regularizer", REGULARIZERS),
     ):
-        parts.append(f"\n## {title}\n\n`{flag}` and a name, or several with commas.\n\n")
+        parts.append(f"\n## {title}\n\n`{flag}` and a name, or several joined by a plus; a comma separates arms.\n\n")
         parts.append("| name | idea | paper | fires | touches | defaults | cost |\n|---|---|---|---|---|---|---|\n")
         parts += [f"| {' | '.join(row(name, kind, costs['methods']))} |\n" for name, kind in registry.items()]
     parts.append(OPTIMIZERS_HEAD)

@@ -82,7 +82,7 @@ class Composition(Tasks):
 
     def _check_bound(self) -> None:
         for part in self.parts.values():
-            part._bound = True
+            part._bound, part._cache, part._chain = True, {}, []
             part._check_bound()
 
     @property

@@ -17,14 +17,12 @@ from typing import Any, Self
 import gymnasium as gym
 import numpy as np
 
-from envs.changes.base import Change, ChangeError, ScalarChange
+from envs.changes.base import WHOLE, Change, ChangeError, ScalarChange
 from envs.schedules import SCHEDULES, Boundary, Path, Schedule, Signal, Table
 from envs.schedules.moving import Drift
 from envs.schedules.switching import Periodic, measured
 
 CACHED_TASKS = 8
-WHOLE = "the environment"
-"""What a change writes that exchanges the whole environment."""
 ATTEMPTS = 1000
 
 

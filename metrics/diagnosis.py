@@ -99,7 +99,8 @@ def diagnose(
         observations: a batch as the environment gives them, samples first: an array, or a dictionary of arrays. Where
             the model has a `VecNormalize`, they are normalised by it. A few hundred at least: ranks cannot exceed
             their number.
-        actions: for critics that read actions; None: what the policy does without noise.
+        actions: for critics that read actions, scaled to [-1, 1] as they read them; None: what the policy does without
+            noise.
         metrics: names, or metrics with settings of their own; None: all that can be measured.
         initial: the model as it was before training, for the distances from there.
 

@@ -85,8 +85,8 @@ class HiddenMatrices(Intervention):
         """Refuse a model of which nothing would be Muon's."""
         if not self.hidden(networks):
             raise ValueError(
-                "Muon would act on nothing: no network has a hidden layer behind another; choose wider or deeper "
-                "networks, or muon for input_layers."
+                "Muon would act on nothing: no network has a hidden layer behind another; choose "
+                "deeper networks, or muon for input_layers."
             )
 
     def between_rollouts(

@@ -4,6 +4,7 @@ On-policy agents learn from a new target after every rollout. DQN's is new when 
 the next step network and copy are equal, which no number of steps later they are.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -49,6 +50,10 @@ class AtNewTarget(TimedReset):
     def uses(self, moment: MomentName) -> bool:
         """Steps are watched for new targets only."""
         return super().uses(moment) and (moment != "before_step" or self.when == "target")
+
+    def stacks(self, number: int) -> float:
+        """All steps: agents that are stacked have no target networks of which copies are made."""
+        return math.inf
 
     def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
         """Refuse agents whose targets move a little at every step."""

@@ -191,7 +191,8 @@ def share(value: float) -> str:
 
 def make_console(quiet: bool) -> Console:
     """The console that everything but errors is printed on."""
-    return Console(quiet=quiet, file=sys.stdout)
+    # Paths and names of arms may hold what would be read as markup.
+    return Console(quiet=quiet, file=sys.stdout, markup=False, emoji=False)
 
 
 def print_effects(effects: Sequence[Effect], console: Console) -> None:

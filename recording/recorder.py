@@ -119,7 +119,6 @@ class Recorder(BaseCallback):
         self.measure_every = measure_every
         self.costly_every = costly_every
         self.on_task = on_task
-        self.rows: list[TaskRow] = []
         self.task = 0
         self.new_resets: Counter[str] = Counter()
         self._returns: dict[int, TaskReturns] = defaultdict(TaskReturns)
@@ -292,7 +291,6 @@ class Recorder(BaseCallback):
         if not self._tasks.tell():
             writer.writeheader()
         writer.writerow({key: _cell(value) for key, value in flat.items()})
-        self.rows.append(row)
         self.curves.task(row.end, row.task, row.returns.mean, row.returns.at_end)
         self.on_task(row)
 

@@ -171,7 +171,10 @@ class Run:
             self._close(state, checkpointer)
         if state == "finished":
             self._tell_others()
-            shutil.rmtree(self.directory.checkpoints, ignore_errors=True)
+            if all(directory.state() == "finished" for directory in self._directories()):
+                shutil.rmtree(self.directory.checkpoints, ignore_errors=True)
+            else:  # the disk is full just now: what it can be finished from stays
+                self.console.print("How it ended could not be written down; the same command does so.")
         self._tell_end(state, checkpointer.saved)
         return 0 if state == "finished" else interruption.status or 130
 

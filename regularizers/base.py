@@ -272,3 +272,13 @@ class WeightPenalty(Regularizer):
             self.state[key] = first(param.matrix.detach()).clone()
         found: Tensor = self.state[key]
         return found
+
+
+def refuse_two_passes(item: Intervention, networks: Sequence[Network]) -> None:
+    """Refuse optimisers that go over each minibatch twice (SAM), for what counts on one pass a step.
+
+    Raises:
+        ValueError: there is one; a sentence.
+    """
+    if any(hasattr(network.optimizer, "ascend") for network in networks):
+        raise ValueError(f"{type(item).__name__} needs one pass a step, and SAM takes two; choose another optimiser.")

@@ -17,7 +17,7 @@ Tang, Obando-Ceron, Castro, Courville and Berseth, "Mitigating Plasticity Loss i
 Reducing Churn", ICML 2025, arXiv 2506.00592.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -26,12 +26,12 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from agents.interventions import ResetEvent, Step
+from agents.interventions import Intervention, ResetEvent, Step
 from agents.layers import Network
 from agents.replica import Replica, Replicas
 from agents.stacking import Random
 from agents.watching import Watched
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, refuse_two_passes
 from regularizers.features import mean_square
 
 
@@ -77,6 +77,10 @@ class Churn(Regularizer):
         """Networks that have outputs; an extractor that several share is reached through them."""
         return super().acts_on(network) and any(layer.is_head for layer in network.layers)
 
+    def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
+        """Refuse optimisers that look at each minibatch twice."""
+        refuse_two_passes(self, networks)
+
     def watches(self) -> set[Watched]:
         """What the minibatches of later steps are compared on."""
         return {"inputs"}
@@ -86,7 +90,8 @@ class Churn(Regularizer):
         inputs = step.inputs(network)
         if self.strength == 0 or inputs is None:
             return None
-        known = f"update.{network.name}.0" in self.state
+        # Where the last step was left out, nothing is known of the update before it.
+        known = f"update.{network.name}.0" in self.state and network.name not in self._stepping
         replica = self._replicas.of(network, self.state)
         reference = self._recall(network, 2)
         penalty = None

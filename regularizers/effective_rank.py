@@ -100,7 +100,7 @@ class EffectiveRank(FeatureRegularizer):
                 gradients = step.watcher.gradients(penalty.sum(), tensors)
                 pairs = zip(tensors, gradients, strict=True)
                 self._waiting[network.name] = [(tensor, slope) for tensor, slope in pairs if slope is not None]
-                values[network.name] = penalty.detach()
+                values[network.name] = self.strength * penalty.detach()
         return values
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ reimplementation timoklein/infer.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -24,11 +24,11 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import linear
 
-from agents.interventions import Moment, ResetEvent, Step
+from agents.interventions import Intervention, Moment, ResetEvent, Step
 from agents.layers import Layer, Network
 from agents.replica import Replicas
 from agents.watching import Watched
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, refuse_two_passes
 from regularizers.features import last_layers
 
 
@@ -56,6 +56,10 @@ class InFeR(Regularizer):
     def acts_on(self, network: Network) -> bool:
         """Networks with hidden units."""
         return super().acts_on(network) and bool(network.hidden)
+
+    def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
+        """Refuse optimisers that look at each minibatch twice."""
+        refuse_two_passes(self, networks)
 
     def watches(self) -> set[Watched]:
         """The features of the minibatch, and what they were computed from."""

@@ -3,22 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.settings import UsageError
 from reporting.figures import COLUMN, WIDTH, Looks, png, save_pdf
 from reporting.illustrations import illustrate, slug
 from reporting.page import Picture
 from reporting.summary import Summary
-
-
-def make_folder(path: Path) -> None:
-    """Make the report's folder; a UsageError where that cannot be or nothing can be written to it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".report.tmp"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(f"--out {path} cannot be written to ({error.strerror}).") from error
 
 
 def write_text(path: Path, text: str) -> Path:

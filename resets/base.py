@@ -42,6 +42,8 @@ class TimedReset(Reset):
         else:
             now = moment.env_steps if self.unit == "env_steps" else moment.rollouts
         last = self.state.setdefault(f"last.{network.name}", 0)
+        if now < last:  # the model learns anew, and counts from zero again
+            last = self.state[f"last.{network.name}"] = 0
         if now - last < self.every:
             return False
         self.state[f"last.{network.name}"] = now

@@ -54,7 +54,7 @@ class Interpolate(TimedReset):
     choice: the paper's value was not available."""
 
     fraction: Annotated[float, Ge(0), Le(1)] = 0.1
-    """Share of each layer's units that change places, to the nearest odd number below; a choice."""
+    """Share of each layer's units that change places, rounded, and one less where that is even; a choice."""
 
     which: Literal["active", "dormant", "random"] = "active"
     """Which units: those with the highest utility, as in the paper, those with the lowest, or any."""

@@ -51,7 +51,8 @@ class ReDo(TimedReset):
     the code of Calibrated Partial Resets for SAC (2026)."""
 
     moments: MomentPolicy = "zero"
-    """What happens to the optimiser's statistics of the overwritten weights. zero: as in the paper's code; with Adam's
+    """What happens to the optimiser's statistics of the overwritten weights. zero: as in the paper's code, which leaves
+    those of biases alone; with Adam's
     default betas their next steps are then 3 to 6 times the learning rate, since its step count goes on."""
 
     def acts_on(self, network: Network) -> bool:

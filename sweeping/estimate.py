@@ -7,14 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from configs.building import check_times, usage_errors
+from configs.population import Population, read
 from configs.settings import UsageError
 from recording.directory import RunDirectory
 from sweeping.job import Job
 from sweeping.plan import Sweep
 from sweeping.work import Command, start
 
-SHORT, LONG = 1, 3
-"""Thousands of steps of each member in the two trials, by whose difference it is told how files grow."""
+SHORT, LONGER = 1000, 3
+"""Steps of each member in a trial, and how many times as long another one is: their difference tells how files grow."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,17 @@ class Cost:
 
 
 def measure(sweep: Sweep) -> dict[str, Cost]:
-    """Train the first arm of each benchmark for some thousand steps, in a scratch folder, which is removed.
+    """Train an arm of each benchmark for some thousand steps, in a scratch folder, which is removed.
 
     Raises:
         UsageError: a trial fails; with the last lines that it has printed.
     """
     found = {}
     for benchmark in sweep.benchmarks:
-        job = next(job for job in sweep.jobs if job.benchmark == benchmark)
-        short, long = (_trial(job, 1000 * thousands) for thousands in (SHORT, LONG))
+        jobs = [job for job in sweep.jobs if job.benchmark == benchmark]
+        job = next(filter(_has_time, jobs), jobs[0])
+        short = _trial(job, SHORT)
+        long = _trial(job, LONGER * short.steps // job.cells)  # it has gone on to the end of a rollout
         grown = max(0.0, (long.size - short.size) / (long.steps - short.steps))
         found[benchmark] = Cost(
             start=long.seconds - long.learning,
@@ -60,6 +64,18 @@ def measure(sweep: Sweep) -> dict[str, Cost]:
             grown=grown,
         )
     return found
+
+
+def _has_time(job: Job) -> bool:
+    """Whether what a job does at switches, or now and then, has its time in a trial; else `train.py` refuses it."""
+    try:
+        with usage_errors():
+            asked = read((*job.words, "--steps", str(SHORT)))
+            config = asked.members[0] if isinstance(asked, Population) else asked
+            check_times(config, config.tasks)
+    except UsageError:
+        return False
+    return True
 
 
 class Trial(NamedTuple):

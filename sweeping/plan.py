@@ -23,7 +23,7 @@ from typing import Any
 from configs import files
 from configs.building import check_times, usage_errors
 from configs.flags import canonical, from_mapping
-from configs.names import ARMS, CHOICES, ONE, SEVERAL, read_block, underscored
+from configs.names import ARMS, CHOICES, ONE, SEVERAL, read_block, read_normalize, underscored
 from configs.plans import read_mapping
 from configs.population import LAST_SEED, MOST_MEMBERS, CommandLine, Population
 from configs.settings import UsageError, did_you_mean
@@ -148,8 +148,9 @@ def _arms_of(names: Any, arms: dict[str, dict[str, Any]], where: str) -> dict[st
         return arms
     if not isinstance(names, list) or not names:
         raise UsageError(f"{where} must be a list of arms, not {names!r}.")
-    if unknown := next((name for name in names if name not in arms), None):
-        raise UsageError(f"{where} must be of {', '.join(arms)}, not {unknown!r}{did_you_mean(unknown, arms) or '.'}")
+    for name in names:
+        if not isinstance(name, str) or name not in arms:
+            raise UsageError(f"{where} must be of {', '.join(arms)}, not {name!r}{did_you_mean(name, arms) or '.'}")
     return {name: block for name, block in arms.items() if name in names}
 
 
@@ -185,7 +186,8 @@ class _Cell:
             config = asked.members[0] if isinstance(asked, Population) else asked
             with usage_errors():
                 check_times(config, config.tasks)
-        return Job.of([*self.words, *own], asked, folder, self.benchmark, self.arm)
+        words = self.words if len(seeds) > 1 else _without_stack(self.words)
+        return Job.of([*words, *own], asked, folder, self.benchmark, self.arm)
 
     @contextmanager
     def _telling_where(self) -> Iterator[None]:
@@ -193,6 +195,16 @@ class _Cell:
             yield
         except UsageError as error:
             raise UsageError(f"{self.where}: {error}") from error
+
+
+def _without_stack(words: Sequence[str]) -> list[str]:
+    """What is said to a run alone, of which nothing is stacked."""
+    found: list[str] = []
+    for word in words:
+        if found[-1:] == ["--stack"] and not word.startswith("--"):  # its value
+            continue
+        found.append(word)
+    return [word for word in found if word not in ("--stack", "--no-stack")]
 
 
 def as_words(tree: Mapping[str, Any], where: str) -> list[str]:
@@ -215,8 +227,8 @@ def as_words(tree: Mapping[str, Any], where: str) -> list[str]:
         for name, settings in blocks.items():
             prefix = f"{group}.{name}." if group in SEVERAL else f"{group}."
             words += _flags(settings, where, prefix)
-    if isinstance(tree.get("normalize"), Mapping):
-        words += _flags(tree.pop("normalize"), where, "normalize.")
+    if "normalize" in tree:
+        words += _flags(read_normalize(tree.pop("normalize")), where, "normalize.")
     return words + _flags(tree, where)
 
 

@@ -28,7 +28,7 @@ class Ray(Engine):
 
     Args:
         address: of an existing cluster; None: a new one on this machine.
-        slots: processors of a new one; None: all.
+        slots: jobs at a time, at most; None: as many as there are processors.
 
     Raises:
         UsageError: there is no cluster at the address.
@@ -46,13 +46,15 @@ class Ray(Engine):
             if address is not None and "RAY_AUTH_MODE" not in os.environ:
                 why += "; where it wants a token, as clusters mostly do from Ray 2.59 on, set RAY_AUTH_MODE=token"
             raise _nothing_at(address, why) from error
+        self._most = slots
         # Retries are the sweep's, which alone knows what is worth one.
         self._work = ray.remote(work).options(num_cpus=1, max_retries=0)
         self._running: dict[Any, Job] = {}
 
     def slots(self) -> int:
-        """The processors of all machines that are there now."""
-        return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]  # of Ray's
+        """The processors of all machines that are there now, or fewer where that is asked for."""
+        there = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]  # of Ray's
+        return there if self._most is None else min(there, self._most)
 
     def start(self, job: Job) -> None:
         """Submit a task."""

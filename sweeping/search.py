@@ -17,9 +17,12 @@ Proposals: tree-structured Parzen estimators (Bergstra et al., NeurIPS 2011) as 
 `MedianPruner`'s.
 """
 
+import hashlib
+import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,15 +89,32 @@ class Search:
         words = [word for name, (values, _) in flags.items() for word in (f"--{canonical(name)}", *values)]
         return self.sweep.job(self.benchmark, self.arm, self.seeds, words, self.sweep.folder / "search")
 
+    def made(self, study: optuna.Study) -> list[FrozenTrial]:
+        """The trials that have come to an end; not what an interruption has left half proposed."""
+        known = study.get_trials(deepcopy=False)
+        return [trial for trial in known if trial.state.is_finished() and self.is_whole(trial)]
+
+    def is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether all of its settings were proposed."""
+        return trial.params.keys() == self.space.keys()
+
     def is_over(self, study: optuna.Study) -> bool:
         """Whether all trials have been made."""
-        return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)) >= self.trials
+        return len(self.made(study)) >= self.trials
+
+    @property
+    def digest(self) -> str:
+        """Of all that trials have in common: with other settings, seeds or ranges it is another search."""
+        ranges = {name: repr(distribution) for name, distribution in sorted(self.space.items())}
+        content = json.dumps([self.sweep.words[self.benchmark, self.arm], list(self.seeds), ranges])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def study(self) -> optuna.Study:
         """What is known of all trials so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # the sweep does the talking
-        storage = JournalStorage(JournalFileBackend(str(self.folder / f"{self.arm}.journal")))
+        journal = self.folder / f"{self.arm}-{self.digest[:6]}.journal"
+        storage = JournalStorage(JournalFileBackend(str(journal)))
         return optuna.create_study(storage=storage, study_name=self.arm, direction="maximize", load_if_exists=True)
 
 
@@ -146,7 +166,8 @@ def _distribution(content: Any, where: str) -> BaseDistribution:
     if isinstance(content, list) and len(content) > 1 and not any(isinstance(item, (list, dict)) for item in content):
         return CategoricalDistribution(content)
     if isinstance(content, Mapping) and {"low", "high"} <= set(content) <= set(RANGE):
-        low, high, log = content["low"], content["high"], content.get("log", False)
+        low, high = (_number(content[end]) for end in ("low", "high"))
+        log = content.get("log", False)
         numbers = all(type(number) in (int, float) for number in (low, high)) and type(log) is bool
         if numbers and low < high and (low > 0 or not log):
             whole = type(low) is type(high) is int
@@ -155,6 +176,14 @@ def _distribution(content: Any, where: str) -> BaseDistribution:
         f"{where} must be a list of choices, or {{low: 0.001, high: 0.5, log: true}} with low below high "
         f"(and above 0 where log is true), not {content!r}."
     )
+
+
+def _number(value: Any) -> Any:
+    """A number that YAML reads as a text, such as 1e-4, as what it is; anything else as it stands."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def _end(distribution: BaseDistribution, corner: str) -> Any:
@@ -176,14 +205,14 @@ class Batch:
         self.search = search
         self.study = study
         known = study.get_trials(deepcopy=False)
-        before = [trial for trial in known if trial.state.is_finished()]
+        before = search.made(study)
         first = len(before)
         # Of an interrupted batch, the trials that were proposed are there.
         count = min(search.at_once, search.trials - first)
         self.trials = []
         for trial in known:
             if not trial.state.is_finished():
-                whole = trial.params.keys() == search.space.keys()
+                whole = search.is_whole(trial)
                 self.trials.append(trial) if whole else study.tell(trial.number, state=TrialState.FAIL)
         while len(self.trials) < count:
             self.trials.append(self._propose(first + len(self.trials)))

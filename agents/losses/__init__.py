@@ -1,6 +1,6 @@
 """The loss that each algorithm trains each of its networks with, as a pure function of the network's parameters.
 
-With `agents.sb3` the other place that knows Stable-Baselines3's names. Losses of one sample:
+Losses of one sample:
 
     PPO       actor -min(r A, clip(r, 1 - c, 1 + c) A) - k H        critic k_V (R - V)^2, V perhaps clipped around V_old
     A2C       actor -A log pi - k H                                 critic k_V (R - V)^2

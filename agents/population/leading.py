@@ -48,6 +48,7 @@ class Group:
         each = zip(*(plasticity.interventions for plasticity in members), strict=True)
         self.stacks = [type(items[0]).stack(items) for items in each]
         self.events = 0
+        self.alike = True
         self.counts_move = any(getattr(stack, "moments", None) == "zero_and_step" for stack in self.stacks)
         self._penalties: dict[tuple[int, str], Tensor] = {}
         self._spared: set[int] = set()
@@ -72,11 +73,11 @@ class Group:
             ]
             stepper.lead = Lead(self, stepper, firing, followers, leaves, places)
 
-    def gather(self) -> None:
-        """Have the stacks remember what the members do."""
-        for stack in self.stacks:
-            if stack.memory is not None:
-                stack.memory.gather()
+    def gather(self) -> bool:
+        """Have the stacks remember what the members do; gives whether these remember alike."""
+        found = [stack.memory.gather() for stack in self.stacks if stack.memory is not None]  # each of them, whatever
+        self.alike = all(found)
+        return self.alike
 
     def scatter(self) -> None:
         """Have the members remember what the stacks do."""
@@ -158,10 +159,10 @@ class Lead:
         self.firing.steps = self.followers[0].steps
         alike = {follower.steps for follower in self.followers}, {each.param_groups[0]["lr"] for each in optimizers}
         able = self.stepper.adam is not None and not any(map(has_foreign_hooks, optimizers))
-        leads = able and all(len(values) == 1 for values in alike) and self.firing.stacks()
+        leads = able and self.group.alike and all(len(values) == 1 for values in alike) and self.firing.stacks()
         self.firing.optimizer.param_groups[0]["lr"] = optimizers[0].param_groups[0]["lr"]
         if leads and not self.leads:
-            self.group.gather()
+            leads = self.group.gather()
         elif self.leads and not leads:
             self.group.scatter()
         self.leads = leads

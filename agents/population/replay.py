@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.population.streams import Streams
-
-ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-"""What a replay buffer keeps."""
+from agents.sb3.state import RINGS
 
 
 class Replay:
@@ -32,7 +30,7 @@ class Replay:
 
     def adopt(self) -> None:
         """Make every buffer's arrays the rows that they should be; what they hold is copied where they are none yet."""
-        for name in ARRAYS:
+        for name in RINGS:
             if name not in self._rows:
                 like = getattr(self.models[0].replay_buffer, name)
                 memory = np.zeros((len(self.models), *like.shape), dtype=like.dtype)

@@ -55,11 +55,6 @@ class Rows:
         return blocks[:, start : start + size].view(len(blocks), *self.shapes[number])
 
     @torch.no_grad()
-    def join(self, parts: Sequence[Tensor], out: Tensor) -> None:
-        """Lay tensors `[members, *shape]`, one for each parameter, end to end, as the rows are."""
-        torch._foreach_copy_(self.views(out), list(parts))
-
-    @torch.no_grad()
     def adopt(self) -> None:
         """Make every parameter that is no row yet, or no longer, the row that it should be; its numbers stay."""
         if [tensor.data_ptr() for tensor in self._tensors] == self._places:

@@ -92,12 +92,11 @@ class Stack(ABC):
             for leaf, first in zip(leaves(twin), leaves(twins[0]), strict=True):
                 self._places[leaf] = network.made[first], slice(index, None, count)
 
-    def _hear(self, number: int, callback: BaseCallback, scope: Scope, stepped: VecEnvStepReturn, **more: Any) -> bool:
+    def _hear(self, number: int, callback: BaseCallback, scope: Scope, stepped: VecEnvStepReturn) -> bool:
         """Have a member take in what a step of its environments gave; returns whether its callback wants to go on."""
         model, infos = self.models[number], stepped[3]
         model.num_timesteps += model.n_envs
         scope["new_obs"], scope["rewards"], scope["dones"], scope["infos"] = stepped
-        scope.update(more)
         if not callback.on_step():
             return False
         model._update_info_buffer(infos, stepped[2])

@@ -123,6 +123,7 @@ class Stepper:
         if self._asks_if_finite and not math.isfinite(self.gradient.sum().item()):
             self._tell()
             for number in range(len(self.optimizers)):
+                self.optimizers[number].zero_grad()  # at which listeners count
                 with self.own_gradients(number):
                     self.optimizers[number].step()
             self._after_own_steps()

@@ -1,4 +1,4 @@
-"""The one room that knows Stable-Baselines3's names: models as networks of layers, as batches, and as plain state."""
+"""Stable-Baselines3's models as networks of layers, as batches, and as plain state; models are read through here."""
 
 from agents.sb3.batches import Batch, activations, forward, sample_batch
 from agents.sb3.networks import UnreadableModelError, penalties_reach, read_networks

@@ -18,6 +18,9 @@ import numpy as np
 
 from configs.settings import SettingError, Settings
 
+WHOLE = "the environment"
+"""What a change writes that exchanges the whole environment."""
+
 Blend = Callable[[float, float], float]
 """The number that a drift has come to between two."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 
 from configs.settings import SettingError, did_you_mean
-from envs.changes.base import Change, ChangeError
+from envs.changes.base import WHOLE, Change, ChangeError
 from envs.sequence import EnvSequence, same, sequence_in
 
 
@@ -85,7 +85,7 @@ class Environment(Change):
 
     def writes(self) -> frozenset[str]:
         """The environment as a whole."""
-        return frozenset({"the environment"})
+        return frozenset({WHOLE})
 
     @property
     def original(self) -> str | None:

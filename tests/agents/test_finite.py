@@ -222,6 +222,15 @@ def test_a_run_that_goes_on_tells_the_same() -> None:
     assert told[0].endswith("(gradients were not finite 10 times so far).")
 
 
+def test_another_model_is_counted_anew() -> None:
+    guard = FiniteGuard("warn", lambda sentence: None)
+    for kind in ("ppo", "sac"):
+        learn(make(kind), guard, steps=36)
+    again = FiniteGuard("warn", lambda sentence: None)
+    learn(make("sac"), again, steps=36)
+    assert guard.state_dict()["gradient_steps"] == again.state_dict()["gradient_steps"]
+
+
 def test_losses_that_no_optimizer_sees_are_read_from_the_log() -> None:
     """TRPO moves its actor by itself. An explained variance is nan where there is nothing to explain."""
     model: Any = make("trpo")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.fx
+from sb3_contrib import RecurrentPPO
 
 from agents.loading import load_safely
 from configs.settings import UsageError
@@ -31,6 +32,13 @@ def test_a_saved_model_is_read_back(kind: str, tmp_path: Path) -> None:
     ours, _ = found.predict(observation, deterministic=True)
     theirs, _ = model.predict(observation, deterministic=True)
     assert (ours == theirs).all()
+
+
+def test_a_recurrent_model_is_recognised(tmp_path: Path) -> None:
+    """Its policies are those of PPO, too."""
+    model = RecurrentPPO("MlpLstmPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    model.save(tmp_path / "model.zip")
+    assert type(load_safely(tmp_path / "model.zip")) is RecurrentPPO
 
 
 class Harm:

@@ -76,7 +76,8 @@ def test_looking_changes_neither_weights_nor_modes_nor_random_numbers(kind: str)
     before, training = weights(model), model.policy.training
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
-    state = torch.get_rng_state()
+    state, of_numpy = torch.get_rng_state(), np.random.random()  # noqa: NPY002 (the global one is meant)
+    np.random.seed(3)  # noqa: NPY002
     for network in view.networks:
         view.activations(network)
         view.loss(network)
@@ -87,7 +88,7 @@ def test_looking_changes_neither_weights_nor_modes_nor_random_numbers(kind: str)
     assert torch.equal(weights(model), before)
     assert model.policy.training == training
     assert torch.equal(torch.get_rng_state(), state)
-    np.random.seed(3)  # noqa: NPY002
+    assert np.random.random() == of_numpy  # noqa: NPY002
     for module in model.policy.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks

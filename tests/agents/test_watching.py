@@ -50,11 +50,6 @@ class Spy(Intervention):
         return ()
 
 
-def _gradient(layer: Layer) -> torch.Tensor:
-    assert layer.weight.tensor.grad is not None
-    return layer.weight.tensor.grad.clone()
-
-
 def spied(kind: str) -> Spy:
     spy = Spy()
     model, _ = train(kind, spy)
@@ -67,6 +62,7 @@ def spied(kind: str) -> Spy:
 def test_the_forward_pass_of_the_step_is_seen(kind: str) -> None:
     """Units and outputs, recomputed from the watched inputs with the weights of that moment."""
     seen = [entry for entry in spied(kind).seen if entry[0] == "before" and entry[2]["inputs"]]
+    assert seen
     assert {name for _, name, _ in seen} >= {"ppo": {"actor", "critic"}, "sac": {"actor", "critic0", "critic1"}}.get(
         kind, set()
     )

@@ -105,12 +105,10 @@ def test_memory_in_any_layout() -> None:
     expected = [item.tolist() for item in value]
     found = round_trip(value)
     assert [item.tolist() for item in found] == expected
-    for item in found:  # each has memory of its own
-        item[:] = -1
-        assert [other.tolist() for other in found if other is item] == [item.tolist()]
+    for number, item in enumerate(found):
+        item[:] = -number
+    assert all((item == -number).all() for number, item in enumerate(found)), "each has memory of its own"
     assert base[0].tolist() == [0, 1, 2, 3]
-    found[0][0] = 7
-    assert (found[1] == -1).all()
 
 
 def test_what_tensors_lose() -> None:

@@ -289,7 +289,7 @@ def test_sam_on_dqn_is_sam_on_dqns_loss(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(theirs, "train", train)
     theirs.learn(24)
     assert trained == [1]
-    assert ours._n_updates == 1
+    assert ours._n_updates == ours.logger.name_to_value["train/n_updates"] == 1
     assert (weights(ours) - weights(theirs)).norm() < 1e-3 * (weights(ours) - start).norm()
 
 

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 import torch
+from stable_baselines3 import PPO
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
 
 from agents.layers import Network
 from agents.plasticity import Plasticity
 from agents.replica import Replica
-from regularizers import Churn
+from optimizers import SAM
+from regularizers import Churn, InFeR
 from regularizers.churn import churn
 from resets import Full
 from tests.features import Watched, move
@@ -123,11 +125,33 @@ def test_the_live_network_is_run_unwatched_and_unmoved() -> None:
     model, item = Watched("sac"), Churn()
     steps(item, model, "actor", 2)
     actor = model.networks["actor"]
+    move(actor, seed=2)
+    list(item.after_step([actor], model.step("actor", 1), torch.Generator()))
     model.run()
     kept, before = model.step("actor").activations(actor), [p.tensor.detach().clone() for p in actor.params()]
     assert item.loss_term(actor, model.step("actor", 2)) is not None
     assert all(after is kept[layer] for layer, after in model.step("actor").activations(actor).items())
     assert all(torch.equal(old, param.tensor) for old, param in zip(before, actor.params(), strict=True))
+
+
+def test_after_a_step_that_was_left_out_there_is_no_update_to_look_at() -> None:
+    model, item = Watched("ppo"), Churn()
+    steps(item, model, "actor", 3)
+    actor, given = model.networks["actor"], []
+    for number in range(3, 6):  # the third has left nothing behind
+        model.run()
+        given.append(item.loss_term(actor, model.step("actor", number)))
+        move(actor, seed=number)
+        list(item.after_step([actor], model.step("actor", number), torch.Generator()))
+    assert given[0] is None
+    assert all(term is not None and float(term) > 0 for term in given[1:])
+
+
+@pytest.mark.parametrize("item", [Churn(), InFeR()])
+def test_two_passes_a_step_are_refused(item: Churn | InFeR) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu", policy_kwargs=SAM().policy_kwargs())
+    with pytest.raises(ValueError, match=r"needs one pass a step, and SAM takes two"):
+        Plasticity(item).check(model)
 
 
 def test_what_has_no_outputs_is_left_to_what_has() -> None:

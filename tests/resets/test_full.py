@@ -1,12 +1,13 @@
 """Full resets: exactly the named parts, their moments and their targets."""
 
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from agents.plasticity import Plasticity
 from agents.sb3 import read_networks
 from configs.settings import SettingError
 from resets import Full, Moment
@@ -118,3 +119,15 @@ def test_a_switch_is_needed_and_a_period_is_counted() -> None:
     periodic = Full(when="periodic", every=100)
     assert [fires(periodic, step) for step in (0, 64, 128, 192, 256)] == [False, False, True, False, True]
     assert not fires(periodic, 300, switched=True)
+
+
+def test_a_model_that_learns_anew_is_reset_as_often_again() -> None:
+    """SB3 counts environment steps from zero then."""
+    model, plasticity, events = make("ppo"), Plasticity(Full(when="periodic", every=128, unit="env_steps")), list[Any]()
+    plasticity.listeners.append(events.append)
+    counts = []
+    for _ in range(2):
+        events.clear()
+        model.learn(512, callback=plasticity)
+        counts.append(len(events))
+    assert counts[0] == counts[1] > 0

@@ -284,12 +284,12 @@ def test_bad_settings_are_refused() -> None:
 
 
 def test_a_lottery_draws_from_the_given_generator_alone() -> None:
-    before = torch.get_rng_state()
     found = []
     for seed in (1, 1, 2):
         actor = networks_of("ppo")[0]
         old = copies([actor])
+        before = torch.get_rng_state()
         act(SWR(every=1, factor=0.3, rule="proportional", utility="random"), [actor], seed=seed)
+        assert torch.equal(torch.get_rng_state(), before)
         found.append((actor.layers[0].weight.tensor != old[actor.layers[0].weight]).flatten().tolist())
-    torch.set_rng_state(before)
     assert found[0] == found[1] != found[2]

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,7 +11,7 @@ from sweeping.job import Job
 from sweeping.plan import read_sweep
 from sweeping.running import Progress
 
-TREE = {
+TREE: dict[str, Any] = {
     "seeds": 2,
     "settings": {"env": "CartPole-v1", "steps": 6144, "agent": {"n_steps": 256}, "checkpoint_every": "512"},
     "benchmarks": {"switching": {"schedule": {"name": "permuted", "period": 1024}}},

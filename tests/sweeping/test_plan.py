@@ -130,6 +130,8 @@ def test_names_stand_for_themselves(tmp_path: Path) -> None:
             "regularizer": "l2",
         },
         {"env": "CartPole-v1", "normalize": "moving", "schedule": {"name": "permuted", "period": 4096}},
+        {"env": "CartPole-v1", "normalize": False},  # as YAML reads `off`
+        {"env": "CartPole-v1", "normalize": {"policy": False}},
     ],
 )
 def test_words_say_what_a_file_for_config_says(tree: dict[str, object], tmp_path: Path) -> None:
@@ -137,6 +139,15 @@ def test_words_say_what_a_file_for_config_says(tree: dict[str, object], tmp_path
     path.write_text(yaml.safe_dump(tree))
     expected = parse(["--config", str(path)]).as_dict() | {"benchmark": ""}
     assert parse(as_words(tree, "here")).as_dict() == expected
+
+
+def test_what_is_said_of_stacking_is_not_said_to_a_run_alone(tmp_path: Path) -> None:
+    for stack in (True, False):
+        sweep = swept(tmp_path, settings={**SMALL["settings"], "stack": stack}, arms=["none"])
+        for job in sweep.jobs:
+            asked = read(job.words)
+            assert isinstance(asked, Population) == (len(job.seeds) > 1)
+            assert not isinstance(asked, Population) or asked.stack == stack
 
 
 MISTAKES = {
@@ -161,6 +172,8 @@ MISTAKES = {
         "own on switching: a schedule of one's own is a",
     ),
     "several": ({"arms": {"two": {"reset": "none,redo"}}}, "these are 2 arms, none, redo; give each a name"),
+    "arm of a benchmark that is no name": ({"benchmarks": {"b": {"arms": [{"reset": "redo"}]}}}, "b.arms must be of"),
+    "arm of a benchmark that is nothing": ({"benchmarks": {"b": {"arms": [None]}}}, "b.arms must be of .*, not None"),
     "arms of a benchmark": ({"benchmarks": {"b": {"arms": ["nonne"]}}}, "benchmarks.b.arms .*did you mean 'none'"),
     "no switch": ({"benchmarks": {"b": {"schedule": "stationary"}}}, "arm fresh on b: .*waits for a switch"),
     "slash": ({"arms": {"a/b": {}}}, "short names without slashes, not 'a/b'"),

@@ -11,7 +11,7 @@ import pytest
 
 import sweep
 from sweeping.job import Job
-from tests.sweeping.small import at_work, jobs, same, worker, written
+from tests.sweeping.small import TREE, at_work, jobs, same, worker, written
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,6 +129,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         ([str(written(tmp_path)), "--job", "2"], "'--job' is none of its options; did you mean '--jobs'?"),
         ([str(written(tmp_path)), "--address", "auto"], "add --engine ray"),
         ([str(written(tmp_path)), "--status", "--report"], "not allowed with"),
+        ([str(written(tmp_path)), "--out", str(written(tmp_path))], "tiny.yaml cannot be written to (File exists)"),
         ([str(written(tmp_path, arms=["nonne"]))], "did you mean 'none'"),
     ):
         assert sweep.main(words) == 2
@@ -139,7 +140,9 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_dry_run_trains_nothing_that_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path)
+    """The first arm has no time in a trial, and a rollout is longer than a trial need be."""
+    settings = {**TREE["settings"], "agent": {"n_steps": 512, "n_envs": 6}, "checkpoint_every": "never"}
+    path = written(tmp_path, arms=["fresh", "none"], settings=settings)
     assert sweep.main([str(path), "--out", str(tmp_path / "runs"), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "4 cells in 2 jobs" in said

@@ -21,9 +21,12 @@ from agents.population import Population
 from agents.population.interventions import parts_of, plasticities
 from agents.population.stepping import Stepper
 from agents.stacking import Generators, SharedMemory, draw, each_member
+from envs import NonStationary, Tasks
+from envs.changes.rewards import RewardScale
+from envs.schedules import Periodic
 from optimizers import SAM, UnitAdam
 from regularizers import L2, REGULARIZERS, EffectiveRank, FeatureNorm, InFeR, L2Init, Spectral, WeightClipping
-from resets import CBP, RESETS, SWR, PlasticityInjection, ReDo
+from resets import CBP, CPR, DASH, RESETS, SWR, PlasticityInjection, ReDo, ReGraMa
 from tests.methods import METHODS
 from tests.models import small, weights
 
@@ -248,6 +251,28 @@ def test_a_member_whose_step_is_left_out_is_left_alone(interventions: Interventi
         member.compare(train_alone(make, interventions, 128, seed, guard()))
 
 
+@pytest.mark.parametrize("name", ["dash", "cpr", "regrama", "redo"])
+def test_members_whose_tasks_switch_at_different_steps_remember_their_own(name: str) -> None:
+    def make(seed: int) -> BaseAlgorithm:
+        schedule = Periodic(period=64 + 32 * seed, boundary="immediate")
+        return make_ppo(seed, env=NonStationary(gym.make("Acrobot-v1"), Tasks(schedule, {"reward": RewardScale()})))
+
+    def interventions() -> Sequence[Intervention]:
+        made: dict[str, Callable[[], Intervention]] = {
+            "dash": lambda: DASH(wait=3),
+            "cpr": lambda: CPR(when="switch"),
+            "regrama": lambda: ReGraMa(when="switch", tau=0.5),
+            "redo": lambda: ReDo(when="switch", tau=0.5, score="gradient"),
+        }
+        return [made[name]()]
+
+    members = [Member(interventions(), seed) for seed in range(2)]
+    train_together(make, members, 224)
+    assert all(member.events for member in members)
+    for seed, member in enumerate(members):
+        member.compare(train_alone(make, interventions, 224, seed))
+
+
 def test_members_may_have_different_interventions() -> None:
     settings: list[Interventions] = [
         lambda: [Spectral(1e-2)],
@@ -375,9 +400,10 @@ def test_a_stack_and_its_members_share_their_memory() -> None:
     assert [member.state.keys() for member in members] == [{"n", "own", "late", "b"}] * 2
     assert [member.state["n"] for member in members] == [4, 4]
     members[0].state["b"] = torch.tensor([9])  # anew, as after a resume
-    del members[1].state["n"]
+    members[1].state["n"] = 5
     memory.gather()
     assert stack.state.keys() == {"b"}
+    assert [member.state["n"] for member in members] == [4, 5], "what they differ in stays with them"
     assert stack.state["b"].tolist() == [[9], [8]]
     members[0].state["b"].zero_()
     assert stack.state["b"].tolist() == [[0], [8]]

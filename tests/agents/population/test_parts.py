@@ -71,7 +71,8 @@ def test_adam_on_rows_is_adam(same: bool) -> None:
     for step in range(7):
         torch.manual_seed(step)
         values = [[torch.randn_like(param) for param in tensors] for tensors in own]
-        rows.join([torch.stack(parts) for parts in zip(*values, strict=True)], out=gradient)
+        for view, parts in zip(rows.views(gradient), zip(*values, strict=True), strict=True):
+            view.copy_(torch.stack(parts))
         if step == 3 and not same:
             for optimizers, tensors in ((made, own), (plain, others)):
                 optimizers[1].state[tensors[1][2]]["step"].zero_()  # as `zero_and_step` does
