@@ -129,7 +129,6 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         ([str(written(tmp_path)), "--job", "2"], "'--job' is none of its options; did you mean '--jobs'?"),
         ([str(written(tmp_path)), "--address", "auto"], "add --engine ray"),
         ([str(written(tmp_path)), "--status", "--report"], "not allowed with"),
-        ([str(written(tmp_path)), "--out", str(written(tmp_path))], "tiny.yaml cannot be written to (File exists)"),
         ([str(written(tmp_path, arms=["nonne"]))], "did you mean 'none'"),
     ):
         assert sweep.main(words) == 2
@@ -137,6 +136,12 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         assert found.startswith("sweep.py: error: ")
         assert sentence in found
         assert found.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path)
+    assert sweep.main([str(path), "--out", str(path)]) == 2
+    assert capsys.readouterr().err == f"sweep.py: error: --out {path} cannot be written to (File exists).\n"
 
 
 def test_a_dry_run_trains_nothing_that_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
