@@ -61,6 +61,8 @@ def scaled(tree: Mapping[str, Any], factor: float) -> dict[str, Any]:
             found[name] = [times(steps, factor) for steps in value] if many else times(value, factor)
         else:
             found[name] = value
+    if factor != 1 and tree.get("kind") == "table":  # whose lengths are in a file of its own
+        found["scale"] = factor * tree["scale"] if isinstance(tree.get("scale"), (int, float)) else factor
     return found
 
 

@@ -21,6 +21,7 @@ def train_members(
     console: Console,
     command: str,
     make_run: Callable[..., PopulationRun] = PopulationRun,
+    say: Callable[[str], None] | None = None,
 ) -> int:
     """Train all members in this process, in a directory that has been checked.
 
@@ -30,6 +31,7 @@ def train_members(
         console: where to print.
         command: that led here, to be written down.
         make_run: makes the run of all of them, where they can be trained at once.
+        say: says why they cannot; prints it where there is none.
 
     Returns:
         The exit status.
@@ -38,7 +40,8 @@ def train_members(
         try:
             return train_stacked(population, directory, console, command, make_run)
         except CannotStackError as error:
-            console.print(f"Note: {error} The members are trained one after another.", soft_wrap=True)
+            note = f"Note: {error} The members are trained one after another."
+            say(note) if say else console.print(note, soft_wrap=True)
     return train_in_turn(population, directory, console, command)
 
 
@@ -70,7 +73,8 @@ def train_in_turn(population: Population, directory: PopulationDirectory, consol
             raise
         finally:
             lock.check()
-            directory.set_status(state, population.run.steps if state == "finished" else 0)
+            seconds = sum(float(own.status().get("seconds", 0.0)) for own in directory.of(population))
+            directory.set_status(state, population.run.steps if state == "finished" else 0, seconds)
         if state == "finished":
             directory.lock.unlink()
     print_population(population, directory, f"{directory.path} ({state})", console)

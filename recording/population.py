@@ -12,7 +12,7 @@ from recording.directory import State
 from recording.members import PopulationDirectory, default_population_path
 from recording.populating import is_finished, take_up, train_members
 from recording.run import tensorboard_command
-from recording.shares import join, split, train_shares
+from recording.shares import draw_means, join, split, train_shares
 
 
 def train_population(population: Population, console: Console, command: str = "") -> int:
@@ -25,7 +25,10 @@ def train_population(population: Population, console: Console, command: str = ""
         return 0
     if population.processes > 1:
         return train_in_processes(population, directory, console, command)
-    return train_members(population, directory, console, command)
+    status = train_members(population, directory, console, command)
+    if status == 0:
+        draw_means(population, directory)
+    return status
 
 
 def train_in_processes(population: Population, directory: PopulationDirectory, console: Console, command: str) -> int:

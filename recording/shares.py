@@ -114,6 +114,9 @@ def train_shares(
                         process.join()
                         share.status = process.exitcode
                         del processes[ready]
+                        if share.status == 0 and not share.steps:  # one after another, of which nothing was told
+                            share.steps = population.run.steps * len(share.population.members)
+                            _show_finished(share, table)
                 if interruption.is_due() and not is_leaving:
                     is_leaving = True
                     for _, process in processes.values():
@@ -178,7 +181,14 @@ def _work(share: Share, command: str, connection: Connection) -> None:
         config.run.restart = False  # the population has begun anew, if that was asked for
     try:
         make = partial(ShareRun, tell=connection.send, whole=share.whole)
-        status = train_members(share.population, share.directory, Console(quiet=True), command, make)
+        status = train_members(
+            share.population,
+            share.directory,
+            Console(quiet=True),
+            command,
+            make,
+            lambda note: connection.send(("say", note)),
+        )
     except (RunError, UsageError) as error:
         connection.send(("failed", str(error)))
         status = 1
@@ -234,12 +244,18 @@ class Reporter(ProgressBar):
         self.tell(("progress", self.num_timesteps * len(self.recorders), self.recorders[0].task, returns))
 
 
+def draw_means(population: Population, directory: PopulationDirectory) -> None:
+    """The mean curves of arms whose members were not trained at one step, so that nobody could draw them then."""
+    directories = dict(zip(population.names, directory.of(population), strict=True))
+    for arm, configs in population.arms.items():
+        if len(configs) > 1 and not directory.mean(arm).exists():
+            merge(directory.mean(arm), [directories[f"{arm}-s{config.run.seed}"].path for config in configs])
+
+
 def join(population: Population, shares: Sequence[Share], directory: PopulationDirectory) -> None:
     """What could not be written by one process: means over members of several, gaps to a fresh member elsewhere."""
     directories = dict(zip(population.names, directory.of(population), strict=True))
-    for arm, configs in population.arms.items():
-        if len(configs) > 1 and not any(arm in share.whole for share in shares):
-            merge(directory.mean(arm), [directories[f"{arm}-s{config.run.seed}"].path for config in configs])
+    draw_means(population, directory)
     found = summaries(population, [own.read_tasks() for own in directories.values()])
     together = {name: share.first for share in shares for name in share.population.names}
     for config, name, summary in zip(population.members, population.names, found, strict=True):

@@ -21,6 +21,8 @@ arXiv 2306.13812; first in Dohare, Sutton and Mahmood, arXiv 2108.06325. Details
 - Their PPO runs have weight decay of 1e-4 (`--regularizer l2`) and Adam with both betas at 0.99
   (`--optimizer equal_betas`) besides: what is reported as CBP is all three together.
 - Where n is above 1, which at 1e-4 takes 10 000 units, their code drops its fraction; here that is a chance too.
+- A new unit's weights and bias come from its layer's own initialiser. Theirs: weights uniform after LeCun, biases zero,
+  as they are at first in SB3's PPO, not in its SAC.
 - Activations that are never zero: a saturated tanh unit has the highest contribution and works as a bias. With tanh,
   SB3's default for PPO, use `utility zero_contribution`. Jucas (below) reports that CBP fails with other nonlinearities
   than ReLU.

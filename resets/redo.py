@@ -6,9 +6,10 @@ zero outgoing weights, so that the network's output hardly changes while the uni
     s_i = score_i / mean_k score_k <= tau    ->    W_in[i, :], b_i <- fresh,   W_out[:, i] <- 0
 
 Sokar, Agarwal, Castro and Evci, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML 2023,
-arXiv 2302.12902: score of equation 1, algorithm 1. The score may also be one of the others in `resets.scores`. A reborn
-unit's incoming weights have no gradient until its outgoing ones have moved, so that a check by gradient that comes a
-few steps after another finds the same units again.
+arXiv 2302.12902: score of equation 1, algorithm 1. Weights and biases come from the layer's own initialiser; in the
+authors' code weights are drawn after Xavier, and biases are zero. The score may also be one of the others in
+`resets.scores`. A reborn unit's incoming weights have no gradient until its outgoing ones have moved, so that a check
+by gradient that comes a few steps after another finds the same units again.
 """
 
 import math

@@ -341,3 +341,18 @@ def terminate_once_saved(seconds: float = 60.0) -> None:
     while not list(Path("p").glob(f"part-*/checkpoints/step-{128:012d}")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_processes_train_in_turn_what_cannot_be_stacked_and_show_it(tmp_path: Path, capfd: Captured) -> None:
+    agent = "--agent dqn --agent.learning-starts 50 --agent.buffer-size 200"
+    words = f"{agent} --env CartPole-v1 --steps 400 --schedule permuted --schedule.period 200 --metrics none"
+    folder = tmp_path / "runs"
+    assert train.main([*words.split(), "--seeds", "3", "--processes", "2", "--run-dir", str(folder)]) == 0
+    said = capfd.readouterr().out
+    assert said.count("The members are trained one after another.") == 1
+    assert all(name in said for name in ("none-s0", "none-s1", "none-s2"))
+    assert "No task has been finished" not in said
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["steps"]) == ("finished", 400)
+    assert status["seconds"] > 0
+    assert list((folder / "mean-none").glob("events*")), "the mean of its members"

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 
 from configs import files
 from configs.settings import SettingError, did_you_mean
@@ -39,6 +39,8 @@ class Table(Schedule):
     """Path of the file, ending in .csv or .json; relative ones are looked for here and then in configs/tables."""
     period: Annotated[int, Gt(0)] | None = None
     """Length of every task in environment steps of the run, where the file has no column `steps`."""
+    scale: Annotated[float, Gt(0), Le(1e6)] = 1.0
+    """Factor on the file's own lengths, its column `steps`; what `--scale` sets here."""
     then: Literal["repeat", "hold"] = "repeat"
     """After the last task: begin again with the first (repeat), or stay in the last for ever (hold)."""
     sha256: str | None = None
@@ -79,7 +81,8 @@ class Table(Schedule):
                 steps = row.get("steps", self.period)
                 if steps is None:
                     raise SettingError(self, "period", "must be given, because the file has no column 'steps'")
-                if not isinstance(steps, int) or isinstance(steps, bool) or steps < max(self.align, 1):
+                is_whole = isinstance(steps, int) and not isinstance(steps, bool)
+                if not is_whole or steps < 1 or self._length(row) < self.align:
                     least = f"at least {self.align}" + (" (align)" if self.align > 1 else "")
                     raise SettingError(self, "file", f"{where}: steps must be a whole number of {least}, not {steps!r}")
                 if row.get("task", number) != number:
@@ -103,8 +106,13 @@ class Table(Schedule):
 
     @cached_property
     def _starts(self) -> list[int]:
-        lengths = [int(row.get("steps", self.period or 0)) for row in self.rows]
-        return [0, *itertools.accumulate(lengths)]
+        return [0, *itertools.accumulate(map(self._length, self.rows))]
+
+    def _length(self, row: Row) -> int:
+        """Steps of a task."""
+        if "steps" not in row:
+            return self.period or 0
+        return int(row["steps"]) if self.scale == 1 else max(1, round(row["steps"] * self.scale))
 
     @property
     def last(self) -> int | None:

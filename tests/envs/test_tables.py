@@ -10,6 +10,7 @@ from configs.settings import SettingError
 from envs import Tasks, make_plain_env
 from envs.changes.observations import ObservationPermutation
 from envs.changes.rewards import RewardScale
+from envs.reading import read_tasks, scaled
 from envs.schedules.table import Table
 
 CARTPOLE = make_plain_env("CartPole-v1")
@@ -145,3 +146,17 @@ def test_tables_that_do_not_fit_the_changes(write) -> None:
     words = Tasks(Table(file=write("reward\nmuch\n"), period=5), {"reward": RewardScale()})
     with pytest.raises(ValueError, match=r"task 0: reward_scale takes finite numbers, not 'much'"):
         words.bind(CARTPOLE)
+
+
+def test_a_factor_on_all_lengths_reaches_those_of_the_file(write) -> None:
+    rows = write("steps,reward\n10,2\n5,-1.5\n", "short.csv")
+    whole = {"kind": "table", "file": rows, "changes": {"reward": {"change": "reward_scale"}}}
+    for factor, starts in ((0.4, [0, 4, 6]), (2, [0, 20, 30]), (0.01, [0, 1, 2])):
+        tasks = read_tasks(scaled(whole, factor))
+        assert [tasks.start(task) for task in range(3)] == starts
+    again = read_tasks(scaled(scaled(whole, 0.4), 5))
+    assert [again.start(task) for task in range(3)] == [0, 20, 30]
+    by_period = {**whole, "file": write("reward\n1\n2\n", "even.csv"), "period": 100}
+    assert read_tasks(scaled(by_period, 0.1)).start(1) == 10
+    with pytest.raises(SettingError, match="steps must be a whole number of at least 8"):
+        Table(file=rows, scale=0.5, align=8)
