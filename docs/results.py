@@ -34,6 +34,8 @@ RESULTS = Path(__file__).with_name("results")
 STILL = "still"
 """What a benchmark is called in which nothing changes; its plain agent stands in the others' tables."""
 CONTROLS = (NONE, FRESH, STILL, "head", "body", "actor", "critic")
+TOLD = " †"
+"""After the name of an arm that is told of switches."""
 COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json"
 TABLE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SHARES = "shares"
@@ -102,8 +104,10 @@ def _arm(summary: ArmSummary, runs: list[Run]) -> Figures:
         values = measures.column(runs, tasks, name)[:, first:]
         return None if np.isnan(values).all() else float(np.nanmean(values))
 
+    resets = runs[0].config.get("reset")
     return {
         "runs": summary.runs,
+        "told": isinstance(resets, dict) and any(own.get("when") == "switch" for own in resets.values()),
         "return": _numbers(summary.aggregate),
         "of_runs": [float(value) for value in np.nanmean(summary.per_task[:, first:], axis=1)],
         "gap": _numbers(summary.gap),
@@ -132,7 +136,7 @@ def table(figures: Figures, benchmark: str) -> str:
         cost = costs.get(NETWORKS.get(arm, arm), {}).get("64x64", {}).get("ratio")
         cells = [
             "" if is_control else str(place),
-            f"**{arm}**" if is_control else f"`{arm}`",
+            f"**{arm}**" if is_control else f"`{arm}`{TOLD if own['told'] else ''}",
             _shown(own["return"]),
             _shown(own["gap"]),
             "" if own["improvement"] is None else _shown([100 * value for value in own["improvement"]], " %"),
