@@ -1,5 +1,6 @@
 """What a user sees of a run that fails, from the command line to the exit status."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import gymnasium as gym
 import pytest
 
 import train
+from recording.directory import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 
@@ -116,3 +118,23 @@ def test_a_run_whose_directory_is_deleted_ends() -> None:
     assert "was deleted" in err
     assert "Traceback" not in err
     assert err.count("\n") == 1
+
+
+def test_a_run_whose_end_cannot_be_written_down_can_be_finished(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = RunDirectory.set_status
+
+    def fails(directory: RunDirectory, state: Any, *arguments: Any) -> None:
+        if state == "finished":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(directory, state, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDirectory, "set_status", fails)
+        train.main([*WORDS, "--steps", "256"])
+    assert "How it ended could not be written down; the same command does so." in capsys.readouterr().out
+    assert state() == "running"
+    assert train.main([*WORDS, "--steps", "256"]) == 0
+    assert state() == "finished"
+    assert not list(Path().glob("run.old*")), "nothing was begun anew"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3 as sb3
@@ -204,3 +205,26 @@ def test_generators_follow_from_run_moment_and_purpose() -> None:
 
     assert drawn((0, 1), "a") == drawn((0, 1), "a")
     assert len({drawn((0, 1), "a"), drawn((0, 2), "a"), drawn((1, 1), "a"), drawn((0, 1), "b")}) == 4
+
+
+class OneSwitch(gym.ActionWrapper[Any, Any, Any]):
+    """CartPole whose action is a list of one bit."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("CartPole-v1"))
+        self.action_space = gym.spaces.MultiBinary(1)
+
+    def action(self, action: Any) -> int:
+        return int(action[0])
+
+
+def test_the_ratio_of_a_single_bit_is_a_number_a_sample() -> None:
+    model = sb3.PPO("MlpPolicy", OneSwitch(), n_steps=64, batch_size=64, policy_kwargs=small(), device="cpu").learn(64)
+    networks = [network for network in read_networks(model) if network.layers]
+    batch = sample_batch(model, 40, np.random.default_rng(0), learning=True)
+    found = ModelView(model, networks, batch, (0, 1)).log_ratio()
+    assert batch is not None
+    assert found is not None
+    with torch.no_grad():
+        _, expected, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
+    torch.testing.assert_close(found, expected - batch.learning["log_prob"])

@@ -212,3 +212,18 @@ def test_no_lock_is_kept_after_a_refusal(path: Path) -> None:
     path.write_text("")
     with RunLock(path), pytest.raises(UsageError, match=f"process {os.getpid()}"):
         refused.acquire()
+
+
+def test_a_disk_that_fails_when_it_is_released_hides_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def ends() -> None:
+        monkeypatch.setattr(lock, "_read", fails)
+        raise RuntimeError("what ended the run")
+
+    with pytest.raises(RuntimeError, match="what ended the run"), RunLock(path):
+        ends()
+    monkeypatch.undo()
+    with RunLock(path):
+        pass  # the kernel's lock is gone
