@@ -73,10 +73,12 @@ def train_stacked(
                 streams.append(stacked.Streams.capture(built[2].device))
                 members.append(Member(config, own, built, name, streams[-1].active))
                 # At the first already, before many are made for nothing, and once all are there.
-                is_time = len(members) in (1, len(population.members))
-                if is_time and (reason := stacked.stackable([member.model for member in members])):
-                    raise CannotStackError(reason)
-        trainer = stacked.Population([member.model for member in members], streams)
+                models = [member.model for member in members]
+                if len(members) in (1, len(population.members)):
+                    remedies = [member.plasticity for member in members]
+                    if reason := stacked.stackable(models) or stacked.blocked(models, remedies):
+                        raise CannotStackError(reason)
+        trainer = stacked.Population(models, streams)
     except BaseException:
         for member in members:
             abandon(member.env)

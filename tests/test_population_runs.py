@@ -356,3 +356,20 @@ def test_processes_train_in_turn_what_cannot_be_stacked_and_show_it(tmp_path: Pa
     assert (status["state"], status["steps"]) == ("finished", 400)
     assert status["seconds"] > 0
     assert list((folder / "mean-none").glob("events*")), "the mean of its members"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--reset plasticity_injection --reset.every 128", "gives each member's networks another form"),
+        ("--optimizer sam", "needs the loss of each minibatch twice"),
+    ],
+)
+def test_what_must_be_trained_alone_is_trained_in_turn(
+    words: str, reason: str, tmp_path: Path, capfd: Captured
+) -> None:
+    given = f"--env CartPole-v1 --agent.n-steps 64 --agent.n-envs 1 --steps 256 --metrics none {words}"
+    assert train.main([*given.split(), "--seeds", "2", "--run-dir", str(tmp_path / "runs")]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    assert f"{reason}" in said
+    assert "The members are trained one after another." in said
