@@ -16,6 +16,7 @@ from torch import Tensor
 
 from agents.interventions import Intervention, MomentName, ResetEvent, Step
 from agents.layers import Layer, Network, Param
+from agents.passes import Ascends
 from agents.stacking import Random
 
 Kind = Literal["weight", "bias", "offset", "scale"]
@@ -280,5 +281,5 @@ def refuse_two_passes(item: Intervention, networks: Sequence[Network]) -> None:
     Raises:
         ValueError: there is one; a sentence.
     """
-    if any(hasattr(network.optimizer, "ascend") for network in networks):
+    if any(isinstance(network.optimizer, Ascends) for network in networks):
         raise ValueError(f"{type(item).__name__} needs one pass a step, and SAM takes two; choose another optimiser.")

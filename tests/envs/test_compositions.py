@@ -199,3 +199,11 @@ def test_parts_that_do_not_fit_together() -> None:
         Composition(Together(), {"a": together(5, 5)})
     with pytest.raises(ValueError, match="m and n both change m; one of them must leave it alone"):
         Composition(Together(), {"a": part, "b": Tasks(Periodic(period=6), {"n": Pendulum()})}).bind(PENDULUM)
+
+
+def test_parts_that_are_bound_anew_forget_the_environment_that_they_were_bound_to() -> None:
+    heavy = make_plain_env("Pendulum-v1")
+    heavy.unwrapped.m = 4.0  # type: ignore[attr-defined]  # the pendulum's
+    tasks = together(6, 4).bind(PENDULUM)
+    light = tasks.values(6)["mass"]
+    assert tasks.bind(heavy).values(6)["mass"] == pytest.approx(4 * light)

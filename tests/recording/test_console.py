@@ -111,3 +111,8 @@ def test_the_table_grows_above_a_live_bar_on_a_terminal_and_alone_elsewhere(
     else:
         assert [line.split()[0] for line in shown.splitlines()[-2:]] == ["2", "3"]
         assert shown.count("\n") == 4
+
+
+def test_paths_and_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    make_console(quiet=False).print("runs/[a] runs/b[/c] :smile:")
+    assert capsys.readouterr().out == "runs/[a] runs/b[/c] :smile:\n"

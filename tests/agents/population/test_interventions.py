@@ -404,6 +404,10 @@ def test_a_stack_and_its_members_share_their_memory() -> None:
     memory.gather()
     assert stack.state.keys() == {"b"}
     assert [member.state["n"] for member in members] == [4, 5], "what they differ in stays with them"
+    del members[1].state["n"]
+    assert not memory.gather()
+    assert stack.state.keys() == {"b"}
+    assert members[0].state["n"] == 4, "and what only one of them has"
     assert stack.state["b"].tolist() == [[9], [8]]
     members[0].state["b"].zero_()
     assert stack.state["b"].tolist() == [[0], [8]]
