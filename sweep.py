@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 import report
-from configs.scripts import Parser, make_folder, script, whole
+from configs.scripts import Parser, called, make_folder, script, whole
 from configs.settings import UsageError
 from recording.console import make_console, make_table
 from recording.signals import Interruption
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
     if options.search:
         return search(sweep, console, options)
     if options.report:
-        return compare(sweep, options.quiet)
+        return compare(sweep, options.quiet, options.pdf)
     return train(sweep, console, options)
 
 
@@ -66,8 +66,11 @@ def read(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--retries", type=whole(0, 100), default=1, help="of a job that has failed (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the runs (runs/ and the sweep's name)")
     parser.add_argument("--scale", type=float, help="factor on the lengths of runs and tasks, such as 0.1 for a trial")
+    parser.add_argument("--pdf", action="store_true", help="with --report: each figure as a PDF for a paper, too")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     options = parser.read(words)
+    if options.pdf and not options.report:
+        raise UsageError("--pdf is for the figures of a report; add --report.")
     if options.jobs is None and options.address is None:
         options.jobs = cores
     if options.address is not None and options.engine != "ray":
@@ -86,16 +89,17 @@ def train(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     if interruption.requested:
         console.print("The same command goes on.")
         return interruption.status
-    console.print(f"Compare them: python sweep.py {options.sweep} --report", soft_wrap=True, highlight=False)
+    console.print(f"Compare them: {called('sweep.py')} {options.sweep} --report", soft_wrap=True, highlight=False)
     return 1 if progress.failed else 0
 
 
-def compare(sweep: Sweep, quiet: bool) -> int:
+def compare(sweep: Sweep, quiet: bool, pdf: bool = False) -> int:
     """Write the report of all cells that are finished; returns the exit status."""
     finished = [str(job.path) for job in sweep.jobs if job.state() == "finished"]
     if not finished:
         raise UsageError(f"{sweep.folder}: no cell of {sweep.name} is finished yet.")
     words = ["--out", str(sweep.folder / "report"), "--title", sweep.name, *(["--quiet"] if quiet else [])]
+    words += ["--pdf"] if pdf else []
     return report.main([*finished, *words])
 
 

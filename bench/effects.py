@@ -61,6 +61,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mujoco_gear": {"mode": "factor", "low": 0.5, "high": 2.0},
 }
 """What changes are measured with where their defaults need to be told something."""
+ELSEWHERE = {"attribute"}
+"""What is for other environments than these."""
 
 
 CHECKS: tuple[Callable[[gym.Env[Any, Any]], Any], ...] = (
@@ -120,6 +122,8 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[str, dict[str, str]] = {}
     for name, kind in track(CHANGES.items(), "changes", console=Console(stderr=True)):
+        if name in ELSEWHERE:
+            continue
         for settings in forms(kind):
             key = f"{name} {settings['parameter']}" if "parameter" in settings else name
             found[key] = {env_id: measure(env_id, name, settings) for env_id in ENVIRONMENTS}

@@ -33,6 +33,12 @@ def make_folder(path: Path, flag: str = "--out") -> None:
         raise UsageError(f"{flag} {path} cannot be written to ({error.strerror}).") from error
 
 
+def called(name: str) -> str:
+    """How to call a script again: as `python sweep.py` in a checkout, by its command where it is installed."""
+    used = Path(sys.argv[0]).name
+    return used if used.startswith("perennial") else f"python {name}"
+
+
 def script(name: str, statuses: Mapping[type[Exception], int] | None = None) -> Callable[[Work], Main]:
     """Make a script's `main` out of what it does, so that what a user can do something about ends it in a sentence.
 
@@ -47,6 +53,7 @@ def script(name: str, statuses: Mapping[type[Exception], int] | None = None) -> 
     def decorate(work: Work) -> Main:
         @functools.wraps(work)
         def main(arguments: Sequence[str] | None = None) -> int:
+            _see_own_modules()
             try:
                 return work(sys.argv[1:] if arguments is None else list(arguments))
             except KeyboardInterrupt:
@@ -62,6 +69,12 @@ def script(name: str, statuses: Mapping[type[Exception], int] | None = None) -> 
         return main
 
     return decorate
+
+
+def _see_own_modules() -> None:
+    """Have `--env my_module:MyEnv-v0` find my_module.py in the folder in which the user is."""
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)  # last, so that nothing there hides a module of ours
 
 
 class Parser(argparse.ArgumentParser):

@@ -156,6 +156,27 @@ changes:
   environment: {ids: [dm_control/walker-stand-v0, dm_control/walker-walk-v0, dm_control/walker-run-v0]}
 ```
 
+## An environment of your own
+
+Any Gymnasium environment can be changed from outside: observations, actions and rewards by the changes below, numbers
+that it keeps as attributes by `attribute`.
+
+```python
+{own}```
+
+With this in a file `reach.py`, `python train.py --env reach:Reach-v0 --schedule goal.yaml` trains in it and finds the
+file in the folder that you are in; `goal.yaml` is:
+
+```yaml
+kind: periodic
+period: 20480
+changes:
+  goal: {change: attribute, parameter: goal, low: -1.0, high: 1.0}
+```
+
+What is no number, or must be derived anew when it changes, is a class of your own: [contributing](CONTRIBUTING.md) says
+how.
+
 ## Benchmarks
 
 `python train.py --config NAME`; `--scale 0.1` shrinks tasks and run to a tenth, `--schedule stationary` is the control
@@ -174,7 +195,7 @@ CHANGES_HEAD = """
 ● it fits, has an effect, and passes the environment checkers of Gymnasium and SB3 (if the plain environment does);
 ○ it fits, but 5,000 transitions under random, highest and lowest actions showed no effect (the preflight refuses it
 there); empty: it says that it does not fit. `car_racing`, for CarRacing-v3, is not in the tables: that world takes too
-long to draw. `{command}`, {date}, {versions}.
+long to draw; nor is `attribute`, for environments of your own. `{command}`, {date}, {versions}.
 """
 
 FAMILIES = {
@@ -206,12 +227,13 @@ FAMILIES = {
 def page() -> str:
     """The whole page."""
     parts = [HEAD, SCHEDULES_HEAD]
-    own = {entry.name for entry in fields(Timing)} | {"align"}
+    common = {entry.name for entry in fields(Timing)} | {"align"}
     for name, kind in {**SCHEDULES, **COMPOSITIONS}.items():
-        settings = ", ".join(f"`{entry.name}`" for entry in fields(kind) if entry.name not in own)
+        settings = ", ".join(f"`{entry.name}`" for entry in fields(kind) if entry.name not in common)
         parts.append(f"| `{name}` | {first_line(kind)} | {settings} |\n")
     script = (ROOT / "docs" / "any_loop.py").read_text()
-    parts.append(COMPOSED.replace("{script}", script))
+    own = (ROOT / "docs" / "own_environment.py").read_text()
+    parts.append(COMPOSED.replace("{script}", script).replace("{own}", own))
     ids = {benchmark: env_id for env_id, benchmark in BENCHMARKS.items()}
     for name, told in files.shipped("benchmarks").items():
         parts.append(f"| `{name}` | {'`' + ids[name] + '`' if name in ids else ''} | {told} |\n")

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import gymnasium as gym
 
-from configs.settings import did_you_mean
+from configs.settings import closest
 from envs import families, mujoco_log
 from envs.nonstationary import NonStationary
 from envs.registration import register
@@ -174,7 +174,8 @@ def make_vec_env(
 
 def _check_known(env_id: str) -> None:
     """Import what registers the environment, and refuse an id that is not registered then."""
-    module, _, name = env_id.rpartition(":")
+    module, colon, name = env_id.rpartition(":")
+    prefix = module + colon
     module = module or families.module_of(name) or ""
     if module:
         try:
@@ -182,7 +183,8 @@ def _check_known(env_id: str) -> None:
         except (ImportError, TypeError) as error:
             raise ValueError(f"{env_id} cannot be made: {_what_is_missing(module, error)}") from error
     if name not in gym.registry:
-        raise ValueError(f"there is no environment {env_id!r}{did_you_mean(name, gym.registry)}")
+        near = closest(name, gym.registry)
+        raise ValueError(f"there is no environment {env_id!r}" + (f"; did you mean {prefix + near!r}?" if near else ""))
 
 
 def _what_is_missing(module: str, error: Exception) -> str:

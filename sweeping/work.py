@@ -38,7 +38,8 @@ class Command:
     @classmethod
     def of(cls, job: Job) -> "Command":
         """How to run a job, from the folder that this process is in."""
-        words = (sys.executable, "-m", "train", *job.words, "--run-dir", str(job.path.absolute()), "--quiet")
+        # -P: a train.py of the user's own, in the folder where the sweep was started, is not ours.
+        words = (sys.executable, "-P", "-m", "train", *job.words, "--run-dir", str(job.path.absolute()), "--quiet")
         return cls(words, Path.cwd(), job.log.absolute())
 
 

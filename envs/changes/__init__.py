@@ -1,6 +1,7 @@
 """What can change in an environment: one family of changes a file, all of them registered here."""
 
 from envs.changes.actions import ActionFlip, ActionNoise, ActionPermutation, ActionScale, ActionSticky
+from envs.changes.attribute import Attribute
 from envs.changes.base import Change, ChangeError, ScalarChange
 from envs.changes.box2d import BipedalWalker, CarRacing, LunarLander
 from envs.changes.classic import Acrobot, Cartpole, MountainCar, Pendulum
@@ -49,6 +50,7 @@ CHANGES: dict[str, type[Change]] = {
     "locomotion_direction": LocomotionDirection,
     "locomotion_velocity": LocomotionVelocity,
     "environment": Environment,
+    "attribute": Attribute,
     "cartpole": Cartpole,
     "pendulum": Pendulum,
     "acrobot": Acrobot,

@@ -24,6 +24,11 @@ from configs.settings import SettingError
 from envs.changes.base import ChangeError, ScalarChange
 
 
+def is_own(part: object, name: str) -> bool:
+    """Whether writing an attribute replaces what `part` itself keeps, rather than cover up what its class does."""
+    return name in getattr(part, "__dict__", {}) or hasattr(getattr(type(part), name, None), "__set__")
+
+
 @dataclass(kw_only=True)
 class Constant(ScalarChange):
     """Base of the changes of one physical constant, an attribute of the environment without its wrappers."""
@@ -93,7 +98,7 @@ class Constant(ScalarChange):
         """Read the constant."""
         super().bind(env, space)
         self._unwrapped = self.fit(env)
-        self._instance_had = self.attribute in vars(self._unwrapped)
+        self._instance_had = is_own(self._unwrapped, self.attribute)
         self._pristine: Any = getattr(self._unwrapped, self.attribute, None)
         self.own = self.read()
         if self.own == 0 and self.mode == "factor":

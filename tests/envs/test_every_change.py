@@ -61,6 +61,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mountain_car", "MountainCarContinuous-v0", {}),
     ("lunar_lander", "LunarLander-v3", {}),
     ("nine_rooms_goal", "Perennial/NineRooms-v0", {}),
+    ("attribute", "Pendulum-v1", {"parameter": "g"}),
+    ("attribute", "Hopper-v5", {"parameter": "model.opt.timestep", "mode": "factor"}),
 ]
 ELSEWHERE = {"bipedal_walker", "car_racing", "environment"}
 """Those that have tests of their own alone: worlds that a reset with the same seed does not make the same again, and

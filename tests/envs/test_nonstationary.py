@@ -341,6 +341,10 @@ for _ in range(3):
         ("Cartpole-v1", "there is no environment 'Cartpole-v1'; did you mean 'CartPole-v1'?"),
         ("CartPole", "there is no environment 'CartPole'; did you mean 'CartPole-v1'?"),
         ("HalfCheetah-v9", "there is no environment 'HalfCheetah-v9'; did you mean 'HalfCheetah-v5'?"),
+        (
+            "tests.environments:Opake-v0",
+            "there is no environment 'tests.environments:Opake-v0'; did you mean 'tests.en",
+        ),
         ("no_such_module:Env-v0", "no_such_module:Env-v0 cannot be made: No module named 'no_such_module'"),
         ("Ant-v3", "Ant-v3 cannot be made: The mujoco v2 and v3 based environments have been moved"),
     ],

@@ -48,9 +48,10 @@ def test_what_is_finished_is_compared(
     undisturbed: list[Job], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder = undisturbed[0].path.parents[1]
-    words = [str(folder.parent / "tiny.yaml"), "--out", str(folder), "--report"]
+    words = [str(folder.parent / "tiny.yaml"), "--out", str(folder), "--report", "--pdf"]
     assert sweep.main(words) == 0
     assert (folder / "report" / "report.html").exists()
+    assert list((folder / "report").glob("*.pdf"))
     assert "redo" in capsys.readouterr().out
     assert sweep.main([str(written(tmp_path)), "--out", str(tmp_path / "none"), "--report"]) == 2
     assert "no cell of tiny is finished yet" in capsys.readouterr().err
@@ -129,6 +130,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         ([str(written(tmp_path)), "--job", "2"], "'--job' is none of its options; did you mean '--jobs'?"),
         ([str(written(tmp_path)), "--address", "auto"], "add --engine ray"),
         ([str(written(tmp_path)), "--status", "--report"], "not allowed with"),
+        ([str(written(tmp_path)), "--status", "--pdf"], "add --report"),
         ([str(written(tmp_path, arms=["nonne"]))], "did you mean 'none'"),
     ):
         assert sweep.main(words) == 2
@@ -136,6 +138,26 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         assert found.startswith("sweep.py: error: ")
         assert sentence in found
         assert found.count("\n") == 1
+
+
+def test_files_of_the_users_own_folder_are_found_but_hide_none_of_ours(tmp_path: Path) -> None:
+    """An environment of a module there, as an installed command finds it, and a train.py that is not this one."""
+    (tmp_path / "mine.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('Mine-v0', CartPoleEnv, max_episode_steps=500)\n"
+    )
+    (tmp_path / "train.py").write_text("raise SystemExit('another train.py')\n")
+    settings = {"env": "mine:Mine-v0", "steps": 512, "agent": {"n_steps": 64, "n_envs": 4}}
+    path = written(
+        tmp_path, seeds=1, settings=settings, arms=["none"], benchmarks={"still": {"schedule": "stationary"}}
+    )
+    program = "import sys; from sweep import main; sys.exit(main())"
+    command = [sys.executable, "-P", "-c", program, path.name, "--jobs", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 cells done" in done.stdout
 
 
 def test_a_folder_that_cannot_be_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
