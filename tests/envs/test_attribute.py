@@ -134,7 +134,9 @@ def test_a_path_that_is_none_is_refused() -> None:
 
 def test_the_agent_sees_it_and_two_that_write_the_same_are_refused() -> None:
     tasks = Tasks(
-        Periodic(period=2, boundary="immediate"), {"goal": Attribute(parameter="goal", values=(0.25, -2.0, 1.0))}, seed=0
+        Periodic(period=2, boundary="immediate"),
+        {"goal": Attribute(parameter="goal", values=(0.25, -2.0, 1.0))},
+        seed=0,
     )
     env = NonStationary(World(), tasks)
     env.reset(seed=0)
