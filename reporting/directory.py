@@ -10,7 +10,7 @@ from configs.settings import UsageError
 from reporting import reading
 from reporting.reading import Episodes
 
-READ = ("status.json", "versions.json", "tasks.csv", "episodes.csv", "metrics.jsonl")
+READ = ("status.json", "versions.json", "tasks.csv", "episodes.csv")
 STATES = ("running", "finished", "interrupted", "failed")
 
 
@@ -22,15 +22,12 @@ class Run:
         path: the directory.
         config: its resolved configuration.
         benchmark: the benchmark or file that it started from; empty where it was none.
-        arm: the interventions in a word, such as `redo+spectral`.
         label: the arm in words, with settings that are not the default.
         seed: of the run.
         state: running, finished, interrupted or failed; unknown where nothing says so.
         steps: environment steps done.
-        planned_steps: environment steps configured.
         tasks: rows of `tasks.csv`, in order of tasks; missing values are NaN.
         episodes: every episode; None in older runs.
-        measurements: lines of `metrics.jsonl`; empty in older runs.
         command: the command line that made the run, where that is known.
         missing: what the run lacks, in sentences without its name.
         seconds: how long it took, where that is known.
@@ -39,15 +36,12 @@ class Run:
     path: Path
     config: dict[str, Any]
     benchmark: str
-    arm: str
     label: str
     seed: int
     state: str
     steps: int
-    planned_steps: int
     tasks: list[dict[str, Any]]
     episodes: Episodes | None
-    measurements: list[dict[str, Any]]
     command: str | None
     missing: list[str] = field(default_factory=list)
     seconds: float | None = None
@@ -68,14 +62,13 @@ def read_run(path: Path | str) -> Run:
     status, versions = reading.json_object(path / "status.json"), reading.json_object(path / "versions.json")
     tasks, torn_tasks = reading.task_rows(path / "tasks.csv")
     episodes, torn_episodes = reading.episodes(path / "episodes.csv")
-    measurements, torn_lines = reading.measurements(path / "metrics.jsonl")
     state = str(status.get("state")) if status.get("state") in STATES else "unknown"
     steps = reading.whole(status.get("steps")) or max((row["end"] for row in tasks), default=0)
     planned = reading.whole(config.get("steps")) or 0
     missing = [f"{name} left out: it {why}" for name in READ if (why := reading.problem(path / name))]
     missing += [
         f"{count} damaged {'row' if count == 1 else 'rows'} of {name} left out"
-        for name, count in (("tasks.csv", torn_tasks), ("episodes.csv", torn_episodes), ("metrics.jsonl", torn_lines))
+        for name, count in (("tasks.csv", torn_tasks), ("episodes.csv", torn_episodes))
         if count
     ]
     if state != "finished":
@@ -84,22 +77,17 @@ def read_run(path: Path | str) -> Run:
         missing.append("no finished task in tasks.csv")
     if episodes is None:
         missing.append("no episodes.csv, which learning curves, areas and recovery are made of")
-    if not measurements:
-        missing.append("no metrics.jsonl, so that diagnostics are known at the ends of tasks only")
     command, seconds = versions.get("command"), reading.number(status.get("seconds"))
     return Run(
         path=path,
         config=config,
         benchmark=str(config.get("benchmark") or ""),
-        arm=labels.arm(config),
         label=labels.join(labels.interventions(config), labels.variants(config)),
         seed=reading.whole(config.get("seed")) or 0,
         state=state,
         steps=steps,
-        planned_steps=planned,
         tasks=tasks,
         episodes=episodes,
-        measurements=measurements,
         command=command if isinstance(command, str) and command else None,
         missing=missing,
         seconds=seconds if seconds > 0 else None,

@@ -50,11 +50,6 @@ class Episodes:
     def __len__(self) -> int:
         return len(self.step)
 
-    def of(self, task: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Steps at which the whole episodes of a task ended, and their returns."""
-        whole = (self.task == task) & ~self.cut_short
-        return self.step[whole], self.earned[whole]
-
 
 def text(path: Path) -> str | None:
     """The text of a run's file, undecodable bytes replaced; None where there is none that can be taken."""
@@ -86,7 +81,11 @@ def problem(path: Path) -> str | None:
 
 def json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none."""
-    return _parsed(text(path) or "") or {}
+    try:
+        found = json.loads(text(path) or "")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def number(value: Any) -> float:
@@ -147,32 +146,9 @@ def episodes(path: Path) -> tuple[Episodes | None, int]:
     return Episodes(step, task, table[:, 2], length, table[:, 4] != 0), damaged
 
 
-def measurements(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines of `metrics.jsonl` with finite values only, and how many lines were damaged."""
-    found, damaged = [], 0
-    for line in _finished(text(path) or "").splitlines():
-        entry = _parsed(line) or {}
-        step, task, values = whole(entry.get("step")), whole(entry.get("task"), MOST_TASKS), entry.get("values")
-        if step is None or task is None or not isinstance(values, dict):
-            damaged += 1
-            continue
-        finite = {key: value for key, raw in values.items() if not math.isnan(value := number(raw))}
-        entry = {"when": str(entry.get("when", "rollout")), "batch": str(entry.get("batch", "current"))}
-        found.append({"step": step, "task": task, **entry, "values": finite})
-    return found, damaged
-
-
 def _finished(content: str) -> str:
     """Text without a last line that is still being written."""
     return content[: content.rfind("\n") + 1]
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _rows(reader: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

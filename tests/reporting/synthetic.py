@@ -91,7 +91,6 @@ def write_run(
     state: str = "finished",
     finished: int | None = None,
     episodes: bool = True,
-    measurements: bool = True,
     **other: Any,
 ) -> Path:
     """Write one run: every episode earns POOR until the share `learnt` of its task has passed, then the task's return.
@@ -107,7 +106,6 @@ def write_run(
         state: as in status.json.
         finished: how many tasks have been finished; all unless given.
         episodes: whether there is an episodes.csv.
-        measurements: whether there is a metrics.jsonl.
         other: further settings of the configuration.
     """
     path.mkdir(parents=True)
@@ -147,18 +145,6 @@ def write_run(
             table = csv.writer(file)
             table.writerow(["step", "task", "return", "length", "cut_short"])
             table.writerows(ended)
-    if measurements:
-        lines = [
-            {
-                "step": (task + 1) * PERIOD,
-                "task": task,
-                "when": "rollout",
-                "batch": "current",
-                "values": {"actor/dormant": 0.1 * task, "actor/dormant/0": 0.1, "critic/dormant": 0.2},
-            }
-            for task in range(done)
-        ]
-        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 

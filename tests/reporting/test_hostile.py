@@ -18,7 +18,7 @@ from reporting.runs import find_runs, group, read_run
 from reporting.summary import summarize
 from tests.reporting.synthetic import config, write_run
 
-FILES = ("config.yaml", "status.json", "versions.json", "tasks.csv", "episodes.csv", "metrics.jsonl")
+FILES = ("config.yaml", "status.json", "versions.json", "tasks.csv", "episodes.csv")
 CASES = int(os.environ.get("CASES", "2000"))
 """As in `tests/configs/test_bad_input.py`; of run directories, a small part of them."""
 SENTENCE = r"[^\n]+[.?]"
@@ -57,7 +57,6 @@ CONTENT: dict[str, st.SearchStrategy[str]] = {
     "versions.json": lines_of("python", "command"),
     "tasks.csv": tables("task", "start", "end", "change", "episodes", "return", "return_end", "actor/dormant"),
     "episodes.csv": tables(*reading.COLUMNS),
-    "metrics.jsonl": lines_of("step", "task", "when", "batch", "values"),
 }
 
 

@@ -76,12 +76,10 @@ def run(tmp_path: Path, label: str, seed: int = 0, **other: Any) -> Run:
         "path": tmp_path / f"{seed}",
         "config": {},
         "benchmark": "b",
-        "arm": label,
         "label": label,
         "seed": seed,
         "state": "finished",
         "steps": 300,
-        "planned_steps": 300,
         "tasks": [{"task": task, "start": 100 * task, "end": 100 * task + 100} for task in range(3)],
         "episodes": Episodes(
             np.arange(10, 301, 10),
@@ -90,7 +88,6 @@ def run(tmp_path: Path, label: str, seed: int = 0, **other: Any) -> Run:
             np.full(30, 10),
             np.arange(30) % 10 == 9,
         ),
-        "measurements": [],
         "command": f"python train.py --seed {seed}",
     }
     return Run(**given | other)

@@ -77,7 +77,7 @@ def test_several_folders_become_several_studies_in_one_page(capsys: Captured) ->
 @pytest.mark.usefixtures("undrawn")
 def test_unfinished_old_and_empty_runs_are_shown_with_what_they_lack() -> None:
     write_run(Path("runs/going"), state="running", finished=2)
-    write_run(Path("runs/old"), "fresh", episodes=False, measurements=False)
+    write_run(Path("runs/old"), "fresh", episodes=False)
     write_run(Path("runs/begun"), "redo", state="running", finished=0)
     assert report.main(["runs", "--quiet", "--random-episodes", "0"]) == 0
     for sentence in [

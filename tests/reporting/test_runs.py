@@ -16,8 +16,8 @@ from tests.reporting.synthetic import ARMS, FULL, PERIOD, config, write_run, wri
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     columns = {"actor/dormant": [0.1, math.nan], "switch/actor/entropy": [0.69, 0.01]}
     run = read_run(write_run(tmp_path / "run", "redo tau=0.05", 3, [100, 50], columns=columns))
-    assert (run.benchmark, run.arm, run.label, run.seed) == ("synthetic", "redo", "redo tau=0.05", 3)
-    assert (run.state, run.steps, run.planned_steps, run.command) == ("finished", 2000, 2000, "train.py --seed 3")
+    assert (run.benchmark, run.label, run.seed) == ("synthetic", "redo tau=0.05", 3)
+    assert (run.state, run.steps, run.command) == ("finished", 2000, "train.py --seed 3")
     assert run.missing == []
     first, second = run.tasks
     assert (first["task"], first["start"], first["end"], first["change"]) == (0, 0, PERIOD, "signs 0")
@@ -26,18 +26,10 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert first["actor/dormant"] == 0.1
     assert math.isnan(second["actor/dormant"])
     assert run.episodes is not None
-    steps, returns = run.episodes.of(1)
     assert len(run.episodes) == 200
-    assert len(steps) == 100
-    assert steps[0] == 1010
-    np.testing.assert_array_equal(returns, [10.0] * 50 + [50.0] * 50)
-    assert run.measurements[1] == {
-        "step": 2000,
-        "task": 1,
-        "when": "rollout",
-        "batch": "current",
-        "values": {"actor/dormant": 0.1, "actor/dormant/0": 0.1, "critic/dormant": 0.2},
-    }
+    of_second = run.episodes.task == 1
+    np.testing.assert_array_equal(run.episodes.step[of_second], np.arange(1010, 2001, 10))
+    np.testing.assert_array_equal(run.episodes.earned[of_second], [10.0] * 50 + [50.0] * 50)
 
 
 def test_an_unfinished_run_says_what_it_lacks(tmp_path: Path) -> None:
@@ -49,35 +41,30 @@ def test_an_unfinished_run_says_what_it_lacks(tmp_path: Path) -> None:
 
 def test_lines_that_are_still_being_written_are_left_out(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", returns=[100, 50], state="running")
-    for name, torn in (
-        ("tasks.csv", "2,2000,3000,sig"),
-        ("episodes.csv", "2010,2,1"),
-        ("metrics.jsonl", '{"step": 20'),
-    ):
+    for name, torn in (("tasks.csv", "2,2000,3000,sig"), ("episodes.csv", "2010,2,1")):
         with (path / name).open("a") as file:
             file.write(torn)
     run = read_run(path)
     assert len(run.tasks) == 2
     assert run.episodes is not None
     assert len(run.episodes) == 200
-    assert len(run.measurements) == 2
     assert run.missing == ["running, not finished: 2,000 of 2,000 steps, 2 tasks"]
 
 
-def test_an_older_run_without_episodes_and_measurements(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run", episodes=False, measurements=False)
+def test_an_older_run_without_episodes(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", episodes=False)
     (path / "versions.json").unlink()
     run = read_run(path)
     assert run.episodes is None
-    assert run.measurements == []
     assert run.command is None
     assert len(run.tasks) == 4
-    assert [sentence.split(",")[0] for sentence in run.missing] == ["no episodes.csv", "no metrics.jsonl"]
+    assert [sentence.split(",")[0] for sentence in run.missing] == ["no episodes.csv"]
 
 
-def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ['{"sta', "[1]", "[" * 100_000])
+def test_a_run_that_has_only_begun(tmp_path: Path, status: str) -> None:
     path = write_run(tmp_path / "run", finished=0, state="running")
-    (path / "status.json").write_text('{"sta')
+    (path / "status.json").write_text(status)
     run = read_run(path)
     assert run.state == "unknown"
     assert run.tasks == []
@@ -97,21 +84,13 @@ def test_damaged_rows_are_left_out_and_counted(tmp_path: Path) -> None:
         file.write("1,1000,2000,again" + ",7" * cells + "\n")  # a resumed run writes a task twice
     with (path / "episodes.csv").open("a") as file:
         file.write("1e400,0,5,5,0\n2001,nan,5,5,0\n2002,1,inf,5,0\nhello\n-3,0,1,1,0\n2003,1,5,5,1\n")
-    with (path / "metrics.jsonl").open("a") as file:
-        file.write('[1]\n{"step": 1, "task": 0}\n' + "[" * 100_000 + "\n")
-        file.write('{"step": 1, "task": 0, "values": {"a": NaN, "b": "2", "c": true, "d": 1' + "0" * 400 + "}}\n")
     run = read_run(path)
     assert [row["task"] for row in run.tasks] == [0, 1]
     assert run.tasks[1]["change"] == "again"
     assert run.episodes is not None
     assert len(run.episodes) == 201
     assert run.episodes.cut_short.sum() == 1
-    assert run.measurements[-1]["values"] == {"b": 2.0}
-    assert run.missing == [
-        "5 damaged rows of tasks.csv left out",
-        "5 damaged rows of episodes.csv left out",
-        "3 damaged rows of metrics.jsonl left out",
-    ]
+    assert run.missing == ["5 damaged rows of tasks.csv left out", "5 damaged rows of episodes.csv left out"]
 
 
 def test_text_in_a_run_is_data(tmp_path: Path) -> None:

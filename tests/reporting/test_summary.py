@@ -136,7 +136,7 @@ def test_tasks_that_a_run_has_not_finished_are_missing_and_not_zero(tmp_path: Pa
 
 
 def test_runs_without_episodes_have_gaps_but_no_areas(tmp_path: Path) -> None:
-    write_study(tmp_path, episodes=False, measurements=False)
+    write_study(tmp_path, episodes=False)
     summary = summarize(study(tmp_path), random_return=POOR)
     plain = by_label(summary)["none"]
     assert plain.gap is not None
