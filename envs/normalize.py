@@ -35,7 +35,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from configs.settings import SettingError, Settings
@@ -199,17 +199,6 @@ def normalize(vec_env: VecEnv, settings: Normalization, gamma: float = 0.99, con
     return vec_env if settings.policy == "off" else Normalize(vec_env, settings, gamma, context)
 
 
-def normalize_like(vec_env: VecEnv, trained: VecEnv) -> VecEnv:
-    """`vec_env`, for evaluation, seen as the agent that learns in `trained` sees it: see `Normalize.view`.
-
-    Args:
-        vec_env: an environment that is not normalised.
-        trained: the environment that the agent learns in; where that is not normalised, `vec_env` is returned.
-    """
-    normalizer = unwrap_vec_normalize(trained)
-    return normalizer.view(vec_env) if isinstance(normalizer, Normalize) else vec_env
-
-
 class Normalize(VecNormalize):
     """SB3's `VecNormalize`, with a choice of how long its statistics remember.
 
@@ -249,7 +238,6 @@ class Normalize(VecNormalize):
         )
         self.settings = settings
         self.context = context
-        self.shared = False
         kind = STATISTICS[settings.policy]
         self._needs_tasks = kind.needs_tasks
         if keys is not None:
@@ -270,26 +258,13 @@ class Normalize(VecNormalize):
             parts["rewards"] = self.ret_rms
         return parts
 
-    def view(self, venv: VecEnv) -> "Normalize":
-        """Other environments, for evaluation, whose observations are normalised with these very statistics.
-
-        The statistics are the same objects, so that the view is always up to date, and it never counts a sample, even
-        where `training` is set. Its rewards are the environments' own, unless `norm_reward` is set.
-        """
-        view = Normalize(venv, self.settings, self.gamma, self.context)
-        view.shared, view.training, view.norm_reward = True, False, False
-        view.ret_rms = self.ret_rms
-        if self.norm_obs:
-            view.obs_rms = self.obs_rms
-        return view
-
     def reset(self) -> NDArray[Any] | dict[str, NDArray[Any]]:
         """Start an episode in every environment, and count its first observation."""
         observations = self.venv.reset()
         assert isinstance(observations, (np.ndarray, dict))
         self.old_obs = observations
         self.returns = np.zeros(self.num_envs)
-        if self.training and self.norm_obs and not self.shared:
+        if self.training and self.norm_obs:
             # A wrapper between here and the environments has infos of its own, which nobody writes to.
             self._fold_observations(observations, self._tasks(self.unwrapped.reset_infos, "task"))
         return self.normalize_obs(observations)
@@ -299,10 +274,9 @@ class Normalize(VecNormalize):
         observations, rewards, dones, infos = self.venv.step_wait()
         assert isinstance(observations, (np.ndarray, dict))
         self.old_obs, self.old_reward = observations, rewards
-        counting = self.training and not self.shared
-        if counting and self.norm_obs:
+        if self.training and self.norm_obs:
             self._fold_observations(observations, self._tasks(infos, "next_task"))
-        if counting and self.norm_reward:
+        if self.training and self.norm_reward:
             self._fold_rewards(rewards, infos)
         for row in np.flatnonzero(dones):
             last = infos[row].get("terminal_observation")
@@ -363,7 +337,7 @@ class Normalize(VecNormalize):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, in place: views follow.
+        """Go on from what `state_dict` gave.
 
         The returns of the episodes under way are taken over where the number of environments is the same; otherwise,
         and in any case after the next reset, they start anew.
@@ -396,14 +370,6 @@ class Normalize(VecNormalize):
         made = {"settings": json.dumps(asdict(self.settings)), "gamma": self.gamma, "context": self.context}
         with Path(save_path).open("wb") as file:
             np.savez(file, **self.state_dict(), **made)  # type: ignore[arg-type]
-
-    def restore(self, path: str | Path) -> None:
-        """Go on from the statistics that `save` wrote, under the settings that this normalisation has.
-
-        Raises:
-            ValueError: as `load_state_dict`, or the file was not written by `save`.
-        """
-        self.load_state_dict(_read(path))
 
     @staticmethod
     def load(load_path: str | Path, venv: VecEnv) -> "Normalize":

@@ -23,7 +23,7 @@ from envs import Tasks, make_vec_env
 from envs.changes.classic import Pendulum
 from envs.changes.observations import ObservationPermutation
 from envs.changes.rewards import RewardScale
-from envs.normalize import Moving, Normalization, Normalize, Renewed, normalize, normalize_like
+from envs.normalize import Moving, Normalization, Normalize, Renewed, normalize
 from envs.schedules import Periodic
 from tests.models import Noise
 
@@ -249,7 +249,6 @@ def check_buffer(model: BaseAlgorithm, env: Normalize) -> None:
 def test_off_is_nothing_at_all() -> None:
     env = random_script()
     assert normalize(env, Normalization()) is env
-    assert normalize_like(env, random_script()) is env
     with pytest.raises(ValueError, match="policy other than off"):
         Normalize(env, Normalization())
 
@@ -445,7 +444,7 @@ def test_a_context_longer_than_the_observations_is_refused() -> None:
 # Saving, and evaluation
 
 
-@pytest.mark.parametrize("where", ["dict", "file", "class"])
+@pytest.mark.parametrize("where", ["dict", "file"])
 @pytest.mark.parametrize("policy", ON)
 def test_going_on_from_a_saved_state_is_exact(policy: str, where: str, tmp_path: Path) -> None:
     settings = Normalization(policy=policy, rewards=True, horizon=20, warmup=25, clip_obs=3)
@@ -456,12 +455,12 @@ def test_going_on_from_a_saved_state_is_exact(policy: str, where: str, tmp_path:
     assert [file.name for file in tmp_path.iterdir()] == ["statistics"]
     script = random_script()
     script.t = 22
-    if where == "class":
+    if where == "file":
         resumed = Normalize.load(path, script)
         assert resumed.settings == settings
     else:
         resumed = Normalize(script, settings, gamma=0.8)
-        resumed.load_state_dict(whole.state_dict()) if where == "dict" else resumed.restore(path)
+        resumed.load_state_dict(whole.state_dict())
     assert_same(play(whole, 18, reset=False), play(resumed, 18, reset=False))
     for name, value in whole.state_dict().items():
         np.testing.assert_array_equal(value, resumed.state_dict()[name])
@@ -516,7 +515,7 @@ def test_wrong_statistics_are_refused(tmp_path: Path) -> None:
         wider.load_state_dict(state)
     (tmp_path / "pickle").write_bytes(pickle.dumps({"policy": "moving"}))
     with pytest.raises(ValueError, match="holds no statistics"):
-        env.restore(tmp_path / "pickle")
+        Normalize.load(tmp_path / "pickle", random_script())
     np.savez(tmp_path / "other.npz", weights=np.ones(3))
     with pytest.raises(ValueError, match="holds no statistics"):
         Normalize.load(tmp_path / "other.npz", random_script())
@@ -529,37 +528,6 @@ def test_returns_are_dropped_where_the_environments_are_others() -> None:
     other.load_state_dict(env.state_dict())
     np.testing.assert_array_equal(other.returns, [0, 0])
     assert other.ret_rms.var == env.ret_rms.var
-
-
-@pytest.mark.parametrize("policy", ON)
-def test_a_view_follows_and_never_leads(policy: str) -> None:
-    settings = Normalization(policy=policy, rewards=True, warmup=2)
-    env = normalize(random_script(), settings)
-    view = normalize_like(random_script(n=5), env)
-    assert isinstance(view, Normalize)
-    play(env, 10)
-    before = env.state_dict()  # type: ignore[attr-defined]
-    view.training = True
-    view.reset()
-    view.step(np.zeros(5))
-    raw = view.get_original_obs()
-    observations, rewards, *_ = view.step(np.zeros(5))
-    for name, value in env.state_dict().items():  # type: ignore[attr-defined]
-        np.testing.assert_array_equal(value, before[name])
-    np.testing.assert_array_equal(rewards, view.get_original_reward())
-    assert np.abs(rewards).max() > 0
-    assert_same([observations], [env.normalize_obs(view.get_original_obs())])  # type: ignore[attr-defined]
-    play(env, 20, reset=False)
-    assert_same([view.normalize_obs(raw)], [env.normalize_obs(raw)])  # type: ignore[attr-defined]
-    view.norm_reward = True
-    assert_same([view.normalize_reward(raw)], [env.normalize_reward(raw)])  # type: ignore[attr-defined]
-    env.load_state_dict(before)  # type: ignore[attr-defined]
-    assert_same([view.normalize_obs(raw)], [env.normalize_obs(raw)])  # type: ignore[attr-defined]
-
-
-def test_a_view_of_rewards_alone_is_the_environment_itself() -> None:
-    env = normalize(random_script(), Normalization(policy="moving", observations=False, rewards=True))
-    assert_same(play(normalize_like(random_script(), env), 12), play(random_script(), 12))
 
 
 def test_sb3s_own_evaluation_copies_the_statistics() -> None:
