@@ -126,7 +126,6 @@ def make_vec_env(
     stepping: Stepping = "auto",
     monitor: bool = True,
     *,
-    start: int = 0,
     env_kwargs: Mapping[str, Any] | None = None,
 ) -> "VecEnv":
     """`n_envs` environments in lockstep, which all change at the same step of the run.
@@ -139,7 +138,6 @@ def make_vec_env(
         stepping: how they are stepped: in turn (dummy), each in a process of its own (subproc), or all at once by
             MuJoCo (batch), which is faster; auto takes the batch where it knows the environment, else dummy.
         monitor: as for `make_env`.
-        start: the environment step of the run at which to start.
         env_kwargs: further arguments of the environment.
 
     Raises:
@@ -149,9 +147,7 @@ def make_vec_env(
     from envs.in_turn import InTurn
     from envs.processes import Processes
 
-    make = functools.partial(
-        make_env, env_id, tasks, stride=n_envs, start=start, monitor=monitor, env_kwargs=env_kwargs
-    )
+    make = functools.partial(make_env, env_id, tasks, stride=n_envs, monitor=monitor, env_kwargs=env_kwargs)
     vec_env: VecEnv
     batched = stepping == "batch"
     if stepping in ("auto", "batch"):

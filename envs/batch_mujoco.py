@@ -53,7 +53,6 @@ class BatchMujoco(InTurn):
 
     Args:
         env_fns: what make the rows, each as `envs.make_env` makes it.
-        nthread: threads that step the physics; the results are the same with any number.
 
     Attributes:
         fleet: what steps the rows.
@@ -61,12 +60,9 @@ class BatchMujoco(InTurn):
 
     Raises:
         BatchError: the batch does not support these environments.
-        ValueError: nthread is below 1.
     """
 
-    def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]], nthread: int = 1) -> None:
-        if nthread < 1:
-            raise ValueError(f"nthread must be at least 1, not {nthread}")
+    def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]]) -> None:
         if missing := lacking():
             raise BatchError(f"there is no batch: {missing}")
         envs = [make() for make in env_fns]
@@ -74,8 +70,7 @@ class BatchMujoco(InTurn):
             for env in envs:
                 env.close()
             raise BatchError(misfit)
-        self.fleet, self.rows = Fleet(envs, nthread), range(len(envs))
-        self._nthread = nthread
+        self.fleet, self.rows = Fleet(envs), range(len(envs))
         self._taken: VecEnvStepReturn | None = None
         super().__init__([functools.partial(_itself, env) for env in envs])
 
@@ -129,7 +124,7 @@ class BatchMujoco(InTurn):
         """
         if self._taken is None:
             if len(self.fleet.envs) > self.num_envs:
-                self.move(Fleet(self.envs, self._nthread), 0)
+                self.move(Fleet(self.envs), 0)
             self.take(self.fleet.step(self.given()))
         assert self._taken is not None
         return self._taken

@@ -6,7 +6,7 @@ environment: the same seed and the same actions, once under the environment's ow
 value of this one change. Transitions that are exactly the same are an error.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -45,14 +45,13 @@ class Effect:
     """Largest absolute difference of an observation's component or of a reward, until an episode ends in one only."""
 
 
-def verify(env_id: str, tasks: Tasks, steps: int, env_kwargs: Mapping[str, Any] | None = None) -> list[Effect]:
+def verify(env_id: str, tasks: Tasks, steps: int) -> list[Effect]:
     """Try the first values that a run of `steps` environment steps would meet, each change by itself.
 
     Args:
         env_id: the environment, as for `envs.make_env`.
         tasks: what changes and when.
         steps: environment steps of the run.
-        env_kwargs: further arguments of the environment.
 
     Returns:
         One row for each change and value (at most 8 a change) that differs from the environment's own.
@@ -63,7 +62,7 @@ def verify(env_id: str, tasks: Tasks, steps: int, env_kwargs: Mapping[str, Any] 
     """
 
     def make() -> NonStationary:
-        return NonStationary(make_plain_env(env_id, env_kwargs), tasks, stride=0)
+        return NonStationary(make_plain_env(env_id), tasks, stride=0)
 
     env = make()
     originals = {label: change.original for label, change in env.tasks.changes.items()}

@@ -248,20 +248,6 @@ def test_a_simulation_that_blows_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(abs(info["x_velocity"]) for rows in infos for info in rows) > 1e3
 
 
-def test_threads_change_nothing() -> None:
-    tasks = Tasks(Periodic(period=4 * 20, boundary="immediate"), changes(**EVERYTHING), seed=3)
-    one, two = (BatchMujoco([maker("Hopper-v5", tasks, 4)] * 4, nthread=nthread) for nthread in (1, 2))
-    for vec_env in (one, two):
-        vec_env.seed(0)
-        vec_env.reset()
-    rng = np.random.default_rng(0)
-    for _ in range(60):
-        actions = rng.uniform(-1, 1, (4, 3)).astype(np.float32)
-        assert_same(list(one.step(actions)), list(two.step(actions)))
-    with pytest.raises(ValueError, match="nthread must be at least 1, not 0"):
-        BatchMujoco([maker("Hopper-v5", tasks, 1)], nthread=0)
-
-
 @pytest.mark.parametrize(("env_id", "kwargs"), [("Hopper-v5", {}), ("Ant-v5", {}), ("Ant-v5", NO_CONTACTS)])
 def test_methods_of_rows_take_effect(env_id: str, kwargs: dict[str, Any]) -> None:
     dummy, batch = pair(env_id, 3, **kwargs)
