@@ -19,7 +19,6 @@ def panels(
     diagnostics: Mapping[str, Mapping[str, Line]],
     looks: Looks,
     *,
-    first: int = 0,
     width: float = WIDTH,
 ) -> Figure:
     """Each diagnostic against the task.
@@ -27,7 +26,6 @@ def panels(
     Args:
         diagnostics: by name, the lines by arm.
         looks: how each arm is drawn.
-        first: number of the first task.
         width: inches.
     """
     with styled():
@@ -42,7 +40,7 @@ def panels(
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
         for axes, (name, lines) in zip(grid.flat, diagnostics.items(), strict=False):
             for arm, line in lines.items():
-                x = np.arange(first, first + line.runs.shape[1], dtype=float)
+                x = np.arange(line.runs.shape[1], dtype=float)
                 draw_line(axes, x, line, looks[arm], small=True, each=False)
             axes.set_title(name.replace("_", " "), loc="left", fontsize=7.5)
             axes.yaxis.set_major_locator(MaxNLocator(3))

@@ -80,15 +80,6 @@ def test_paired_arrays_are_drawn_together() -> None:
     assert (found.low, found.high) == (pytest.approx(1), pytest.approx(1))
 
 
-def test_strata_are_drawn_from_separately() -> None:
-    scores = np.array([[0.0], [0.0], [10.0], [10.0]])
-    alone = interval(mean, scores, strata=[0, 0, 1, 1])
-    assert (alone.low, alone.high) == (5, 5)  # each draw has two of each
-    together = interval(mean, scores)
-    assert together.low < 3
-    assert together.high > 7
-
-
 def test_intervals_of_twenty_runs_hold_the_truth_about_as_often_as_they_say() -> None:
     generator = np.random.default_rng(0)
     hits = 0
