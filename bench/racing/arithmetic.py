@@ -12,17 +12,13 @@ def layers(inputs: int, outputs: int, hidden: tuple[int, ...]) -> list[tuple[int
     return [pair for last in (outputs, 1) for pair in pairwise((inputs, *hidden, last))]
 
 
-def step_flops(inputs: int, outputs: int, hidden: tuple[int, ...], epochs: int) -> float:
+def products(inputs: int, outputs: int, hidden: tuple[int, ...], epochs: int) -> dict[str, float]:
     """Floating point operations of all matrix products for one environment step of PPO, a multiply-add being two.
 
-    One pass forward acts; in each epoch one goes forward, and one back to the weights and to all layers' inputs but
-    the first ones'. Biases, nonlinearities, losses and the optimiser, which no matrix product does, are left out.
+    By kind of product: one pass forward acts; in each epoch one goes forward, and one back to the weights and to all
+    layers' inputs but the first ones'. Biases, nonlinearities, losses and the optimiser, which no matrix product does,
+    are left out.
     """
-    return sum(products(inputs, outputs, hidden, epochs).values())
-
-
-def products(inputs: int, outputs: int, hidden: tuple[int, ...], epochs: int) -> dict[str, float]:
-    """These operations by kind of product: acting, and forward, to the weights and to the inputs in updates."""
     found = layers(inputs, outputs, hidden)
     every = 2.0 * sum(rows * columns for rows, columns in found)
     first = 2.0 * sum(rows * columns for rows, columns in found if rows == inputs)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metrics.base import Measured
 from metrics.gradients.samples import SampleMetric, gram
-from metrics.ranks.effective import effective_dimensions
+from metrics.ranks.effective import effective_rank
 from metrics.ranks.singular import FLOOR
 
 
@@ -39,7 +39,7 @@ def gradient_rank(gradients: Tensor) -> float:
     if not bool(product.isfinite().all()):
         return nan
     squares = torch.linalg.eigvalsh(product)
-    return effective_dimensions(squares.where(squares > FLOOR**2 * squares[-1], 0.0).sqrt())
+    return effective_rank(squares.where(squares > FLOOR**2 * squares[-1], 0.0).sqrt())
 
 
 @dataclass

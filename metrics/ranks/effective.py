@@ -11,32 +11,17 @@ It has no threshold and moves with every singular value; a long tail of small on
 """
 
 from dataclasses import dataclass
-from math import nan
 
 import torch
 from torch import Tensor
 
-from metrics.ranks.singular import Rank, singular_values
+from metrics.ranks.singular import Rank
 
 
-def effective_dimensions(sigma: Tensor) -> float:
+def effective_rank(sigma: Tensor) -> float:
     """Effective rank of a matrix with these singular values: 1 to their number, 0 where all are 0."""
     total = sigma.sum()
     return float(torch.special.entr(sigma / total).sum().exp()) if bool(total > 0) else 0.0
-
-
-def effective_rank(features: Tensor) -> float:
-    """Effective rank of a feature matrix.
-
-    Args:
-        features: activations `[samples, units]`; not centred. Use at least as many samples as units: the rank cannot
-            exceed the smaller of the two.
-
-    Returns:
-        Between 1 and `min(samples, units)`; 0 where all features are zero, NaN where one is not finite.
-    """
-    sigma = singular_values(features)
-    return nan if bool(sigma.isnan().any()) else effective_dimensions(sigma)
 
 
 @dataclass
@@ -49,4 +34,4 @@ class EffectiveRank(Rank):
 
     def rank(self, sigma: Tensor, samples: int) -> float:
         """The exponential of the entropy of the singular values."""
-        return effective_dimensions(sigma)
+        return effective_rank(sigma)

@@ -20,9 +20,9 @@ FIRST_EPISODES = 10
 """How many of a task's first episodes its beginning is the mean of."""
 
 
-def at_beginning(returns: NDArray[np.float64], first: int = FIRST_EPISODES) -> float:
+def at_beginning(returns: NDArray[np.float64]) -> float:
     """Mean return of the first episodes of a task; NaN where there is none."""
-    return over_task(returns[:first])
+    return over_task(returns[:FIRST_EPISODES])
 
 
 def drop(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:

@@ -37,30 +37,21 @@ class Recovery(NamedTuple):
     reached: bool
 
 
-def threshold(reference: float, share: float = SHARE, floor: float | None = None) -> float:
+def threshold(reference: float, floor: float | None = None) -> float:
     """The return that counts as recovered, in units of return; NaN for a NaN reference."""
     if floor is None:
-        return reference - (1 - share) * abs(reference)
-    return floor + share * (reference - floor)
+        return reference - (1 - SHARE) * abs(reference)
+    return floor + SHARE * (reference - floor)
 
 
-def recovery(
-    steps: NDArray[np.int64],
-    returns: NDArray[np.float64],
-    length: int,
-    goal: float,
-    window: int = LAST_EPISODES,
-    fewest: int = FEWEST,
-) -> Recovery | None:
-    """When the mean over the last episodes first reached a goal.
+def recovery(steps: NDArray[np.int64], returns: NDArray[np.float64], length: int, goal: float) -> Recovery | None:
+    """When the mean over the last episodes of this task first reached a goal.
 
     Args:
         steps: when each episode ended, `[episodes]`, in order, counted from the task's first step.
         returns: what each earned, `[episodes]`.
         length: the task's environment steps.
         goal: the return to reach.
-        window: episodes averaged over, of this task alone.
-        fewest: episodes that must have ended.
 
     Returns:
         Steps in 0 to `length`; None where the goal is no number.
@@ -68,8 +59,8 @@ def recovery(
     if np.isnan(goal):
         return None
     totals = np.concatenate(([0.0], np.cumsum(returns)))
-    ends = np.arange(min(fewest, window), len(returns) + 1)
-    starts = np.maximum(ends - window, 0)
+    ends = np.arange(FEWEST, len(returns) + 1)
+    starts = np.maximum(ends - LAST_EPISODES, 0)
     means = (totals[ends] - totals[starts]) / (ends - starts) if len(ends) else ends
     # Sums of many returns are rounded; a mean that is the goal shall not miss it for that.
     reached = np.flatnonzero(means >= goal - ROUNDING * abs(goal))

@@ -57,6 +57,6 @@ def over_task(returns: Sequence[float] | deque[float] | NDArray[np.float64]) -> 
     return float(np.mean(returns)) if len(returns) else math.nan
 
 
-def at_end(returns: NDArray[np.float64], last: int = LAST_EPISODES) -> float:
+def at_end(returns: NDArray[np.float64]) -> float:
     """Mean return of the last episodes of a task; NaN where there is none."""
-    return over_task(returns[-last:])
+    return over_task(returns[-LAST_EPISODES:])

@@ -2,7 +2,7 @@
 
 from metrics.units.active import Active, active_fraction
 from metrics.units.dead import Dead, constant_units, silent_units
-from metrics.units.dormant import Dormant, dormancy_score, dormant_fraction
+from metrics.units.dormant import Dormant, dormancy_score
 from metrics.units.linearised import Linearised, linearized_units
 from metrics.units.saturated import Saturated, saturation
 
@@ -15,7 +15,6 @@ __all__ = [
     "active_fraction",
     "constant_units",
     "dormancy_score",
-    "dormant_fraction",
     "linearized_units",
     "saturation",
     "silent_units",

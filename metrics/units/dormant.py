@@ -9,11 +9,9 @@ its layer, so one huge unit makes all others look dormant; and a saturated tanh 
 longer learns (`saturated`). A layer whose units are all 0 is dormant as a whole.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 from torch import Tensor
 
@@ -33,17 +31,6 @@ def dormancy_score(activations: Tensor) -> Tensor:
     """
     strength = activations.abs().mean(dim=-2)
     return strength / (strength.mean(dim=-1, keepdim=True) + 1e-9)
-
-
-def dormant_fraction(layers: Iterable[Tensor], tau: float = 0.1) -> float:
-    """Share of tau-dormant units among all units of several layers.
-
-    Args:
-        layers: activations of each layer, `[samples, units]`.
-        tau: a unit counts when its score is at most this.
-    """
-    dormant = [dormancy_score(activations) <= tau for activations in layers]
-    return float(torch.cat(dormant).float().mean()) if dormant else float("nan")
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The weights themselves: their size, their way from the start, their singular values, duplicates among them."""
 
 from metrics.weights.distance import InitDistance, distances
-from metrics.weights.norm import WeightNorm, norms, weight_norm
+from metrics.weights.norm import WeightNorm, norms
 from metrics.weights.similarity import RowSimilarity, row_similarity
 from metrics.weights.singular import (
     Condition,
@@ -25,5 +25,4 @@ __all__ = [
     "norms",
     "row_similarity",
     "spectra",
-    "weight_norm",
 ]

@@ -28,11 +28,6 @@ def norms(tensors: Iterable[Tensor]) -> list[float]:
     return values
 
 
-def weight_norm(tensors: Iterable[Tensor]) -> float:
-    """Euclidean norm of several tensors together; 0 of none."""
-    return math.hypot(*norms(tensors))
-
-
 @dataclass
 class WeightNorm(Metric):
     """Euclidean norm of all of a network's parameters."""

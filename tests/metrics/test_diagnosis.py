@@ -13,8 +13,8 @@ from agents.sb3 import Batch, activations, read_networks
 from configs.settings import UsageError
 from metrics import METRICS, diagnose
 from metrics.__main__ import main, read_observations
-from metrics.ranks import effective_rank
-from metrics.units import Dormant, dormant_fraction
+from metrics.ranks import effective_rank, singular_values
+from metrics.units import Dormant, dormancy_score
 from tests.models import make, weights
 
 KINDS = ("ppo", "ppo-box", "ppo-dict", "ppo-cnn-tiny", "sac", "td3", "dqn", "tqc", "crossq", "a2c", "ppo-crelu")
@@ -57,10 +57,10 @@ def test_the_values_are_those_of_the_metrics_on_these_observations() -> None:
     found = diagnose(model, seen, metrics={"dormant": Dormant(tau=0.7), "effective_rank": METRICS["effective_rank"]()})
     for network in read_networks(model):
         hidden = activations(model, network.hidden, Batch(torch.as_tensor(seen), None))
-        expected = dormant_fraction(hidden.values(), 0.7)
+        expected = float(torch.cat([dormancy_score(h) <= 0.7 for h in hidden.values()]).float().mean())
         assert 0 < expected < 1
         assert found.values[network.name]["dormant"] == pytest.approx(expected)
-        rank = effective_rank(hidden[network.hidden[-1]])
+        rank = effective_rank(singular_values(hidden[network.hidden[-1]]))
         assert found.values[network.name]["effective_rank"] == pytest.approx(rank, rel=1e-5)
     assert next(iter(diagnose(model, seen, metrics=["weight_norm"]).values["actor"])) == "weight_norm"
 

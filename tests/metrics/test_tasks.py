@@ -92,7 +92,7 @@ def test_threshold_is_below_the_reference_also_where_returns_are_negative() -> N
     assert threshold(100) == pytest.approx(80)
     assert threshold(-100) == pytest.approx(-120)
     assert threshold(-100, floor=-500) == pytest.approx(-180)
-    assert threshold(100, share=0.5, floor=20) == pytest.approx(60)
+    assert threshold(100, floor=20) == pytest.approx(84)
     assert math.isnan(threshold(math.nan))
 
 

@@ -18,7 +18,6 @@ from metrics.units import (
     Saturated,
     active_fraction,
     dormancy_score,
-    dormant_fraction,
     linearized_units,
     saturation,
 )
@@ -80,15 +79,6 @@ def test_dormancy_score_by_hand() -> None:
     torch.testing.assert_close(dormancy_score(activations), torch.tensor([0.0, 1.0, 2.0, 0.1]) / 0.775)
 
 
-def test_dormant_fraction_counts_units_of_all_layers_together() -> None:
-    first = torch.tensor([[0.0, 1.0, 2.0, 0.1]])  # scores 0, 1.29, 2.58, 0.129
-    second = torch.tensor([[1.0, 1.0]])
-    assert dormant_fraction([first, second], tau=0.1) == pytest.approx(1 / 6)
-    assert dormant_fraction([first, second], tau=0.13) == pytest.approx(2 / 6)
-    assert dormant_fraction([torch.zeros(5, 3)], tau=0.0) == 1.0
-    assert math.isnan(dormant_fraction([]))
-
-
 def test_scores_of_stacked_members_are_those_of_each_alone() -> None:
     stack = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(dormancy_score(stack), torch.stack([dormancy_score(member) for member in stack]))
@@ -103,7 +93,9 @@ def test_dormant_gives_the_fraction_of_the_network_and_of_each_layer() -> None:
     view: Any = Seen(layers)
     expected = {"dormant": 2 / 6, "dormant/0": 0.5, "dormant/features.1": 0.0}
     assert Dormant(tau=0.13).measure(NETWORK, view) == pytest.approx(expected)
-    assert Dormant(tau=0.13).measure(NETWORK, view)["dormant"] == pytest.approx(dormant_fraction(layers.values(), 0.13))
+    assert Dormant(tau=0.1).measure(NETWORK, view)["dormant"] == pytest.approx(1 / 6)
+    silent: Any = Seen({layer(relu, 3, "actor.0"): torch.zeros(5, 3)})
+    assert Dormant(tau=0.0).measure(NETWORK, silent)["dormant"] == 1
 
 
 def test_a_relu_is_dead_when_it_is_exactly_0_on_all_samples() -> None:

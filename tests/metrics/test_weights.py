@@ -21,8 +21,8 @@ from metrics.weights import (
     WeightNorm,
     condition,
     extremes,
+    norms,
     row_similarity,
-    weight_norm,
 )
 from metrics.weights import singular as singular_module
 from tests.features import move
@@ -57,15 +57,15 @@ def start_of(network: Network, values: list[Tensor] | None = None) -> View:
 
 
 def test_norms_by_hand() -> None:
-    assert weight_norm([torch.tensor([[3.0]]), torch.tensor([4.0, 12.0])]) == pytest.approx(13)
-    assert weight_norm([]) == 0
+    assert norms([torch.tensor([[3.0]]), torch.tensor([5.0, 12.0])]) == pytest.approx([3, 13])
+    assert norms([]) == []
     network = chain(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([[12.0, 0.0]]))
     found = WeightNorm().measure(network, start_of(network))
     assert found == pytest.approx({"weight_norm": 13, "weight_norm/0": 5, "weight_norm/head": 12})
 
 
 def test_norms_do_not_overflow_in_single_precision() -> None:
-    assert weight_norm([torch.full((4,), 1e30)]) == pytest.approx(2e30)
+    assert norms([torch.full((4,), 1e30)]) == pytest.approx([2e30])
 
 
 def test_distance_by_hand() -> None:

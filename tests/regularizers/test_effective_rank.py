@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.ranks import effective_rank as diagnostic
+from metrics.ranks import effective_rank as rank_of
+from metrics.ranks import singular_values
 from regularizers import EffectiveRank
 from regularizers.effective_rank import effective_rank
 from tests.features import Watched
@@ -14,6 +15,10 @@ from tests.features import Watched
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def diagnostic(features: Tensor) -> float:
+    return rank_of(singular_values(features))
 
 
 @pytest.mark.parametrize("shape", [(40, 7), (7, 40), (12, 12), (64, 30)])
