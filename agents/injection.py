@@ -13,8 +13,9 @@ theta's place.
 
 import copy
 import itertools
+from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,18 @@ from torch import Tensor, nn
 from agents.layers import Layer, Network, Param
 
 CHILD = "perennial_injection"
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""Where a module keeps who listens to its passes."""
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def leaves(module: nn.Module) -> Iterator[nn.Module]:
@@ -37,6 +50,23 @@ def trained(module: nn.Module) -> nn.Module:
     """What learns in the place of a module: its copy in theta1 where it has been injected, otherwise itself."""
     added = getattr(module, CHILD, None)
     return added.learning if isinstance(added, Added) else module
+
+
+def unheard_copy(modules: AnyModule, memo: dict[int, Any] | None = None) -> AnyModule:
+    """A deep copy without the hooks of whoever listens to the original; those of an injected head are part of it.
+
+    Args:
+        modules: one, with all of its children.
+        memo: as for `copy.deepcopy`: what stands in the copy for what, by its id; takes up what is copied.
+    """
+    memo = {} if memo is None else memo
+    for module in modules.modules():
+        memo |= {id(getattr(module, registry)): OrderedDict() for registry in HOOKS}
+    twin = copy.deepcopy(modules, memo)
+    for module in list(twin.modules()):
+        if isinstance(added := getattr(module, CHILD, None), Added):
+            module.register_forward_hook(added.follow)
+    return twin
 
 
 def is_injected(networks: list[Network]) -> bool:
@@ -74,7 +104,7 @@ class Added(nn.Module):
 
     def __init__(self, module: nn.Module, previous: nn.Module | None, is_output: bool) -> None:
         super().__init__()
-        self.learning, self.frozen = _bare_copy(module), _bare_copy(module)
+        self.learning, self.frozen = unheard_copy(module), unheard_copy(module)
         self.source: Flow | None = None if previous is None else getattr(previous, CHILD).flow
         self.flow = Flow()
         self.is_output = is_output
@@ -200,13 +230,3 @@ def _replace_in_optimizer(param: Param, new: Tensor) -> None:
     param.forget()
     for group in param.optimizer.param_groups if param.optimizer else ():
         group["params"] = [new if tensor is param.tensor else tensor for tensor in group["params"]]
-
-
-def _bare_copy(module: nn.Module) -> Any:
-    """A copy of a module without children, and without the hooks of whoever listens to the original."""
-    twin = copy.copy(module)
-    vars(twin).update({name: copy.copy(value) for name, value in vars(module).items() if isinstance(value, dict)})
-    for name, value in vars(twin).items():
-        if "hooks" in name and isinstance(value, dict):
-            value.clear()
-    return copy.deepcopy(twin)

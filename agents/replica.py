@@ -5,25 +5,15 @@ once, module by module, and then only has its numbers overwritten. `Replicas` ke
 their weights are part of the intervention's state and a resumed run goes on with the same bits.
 """
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from agents.injection import unheard_copy
 from agents.layers import Layer, Network
 from agents.watching import Watched, Watcher
-
-HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 class Replica:
@@ -40,14 +30,11 @@ class Replica:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        memo: dict[int, Any] = {}  # one for all modules, so that what they share stays shared
-        self._body: list[nn.Module] = copy.deepcopy(network.body, memo)
-        self._heads: list[nn.Module] = copy.deepcopy(network.heads, memo)
-        self._everything = nn.ModuleList([*self._body, *self._heads]).requires_grad_(False)
-        for module in self._everything.modules():
-            for registry in HOOKS:
-                getattr(module, registry).clear()
-        self.live = _tensors(nn.ModuleList([*network.body, *network.heads]))
+        memo: dict[int, Any] = {}
+        live = nn.ModuleList([*network.body, *network.heads])
+        self._everything = unheard_copy(live, memo).requires_grad_(False)
+        self._body, self._heads = self._everything[: len(network.body)], self._everything[len(network.body) :]
+        self.live = _tensors(live)
         self.tensors = _tensors(self._everything)
         twins = [
             replace(layer, module=memo[id(layer.module)], output=memo[id(layer.output)]) for layer in network.hidden

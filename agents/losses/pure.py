@@ -4,8 +4,6 @@ What runs are copies without hooks, so that nobody who listens to the live modul
 that no buffer changes. They share the numbers of the live modules, which only ever change in place.
 """
 
-import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -14,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from agents.injection import CHILD, Added
+from agents.injection import unheard_copy
 from agents.layers import Network, Param
 from agents.modules import SpectralNorm, power_step
-from agents.replica import HOOKS
 
 Parameters = Mapping[str, Tensor]
 """By `Param.name`."""
@@ -80,12 +77,8 @@ def bare(modules: nn.Module) -> nn.Module:
     """A copy with the same numbers that requires no gradient and has no hooks but those of an injection."""
     memo: dict[int, Any] = {id(buffer): buffer for buffer in modules.buffers()}
     memo |= {id(old): nn.Parameter(old.detach(), requires_grad=False) for old in modules.parameters()}
-    for module in modules.modules():
-        memo |= {id(getattr(module, registry)): OrderedDict() for registry in HOOKS}
-    twin = copy.deepcopy(modules, memo).eval()
-    for module in list(twin.modules()):
-        if isinstance(added := getattr(module, CHILD, None), Added):
-            module.register_forward_hook(added.follow)
+    twin = unheard_copy(modules, memo).eval()
+    for module in twin.modules():
         if isinstance(module, SpectralNorm):
             vars(module)["normalized"] = partial(normalized, module)
     return twin

@@ -8,7 +8,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agents.injection import CHILD, leaves
+from agents.injection import CHILD, leaves, unheard_copy
 from agents.modules import AdaptiveLinear, CReLU, Fourier, SmoothLeakyReLU
 
 ELEMENTWISE = (
@@ -177,18 +177,10 @@ class Stacker:
         if isinstance(module, AdaptiveLinear):
             return StackedAdaptiveLinear(module, self.stack(module.alpha))
         if kind in ELEMENTWISE:
-            return _copy(module)
+            return unheard_copy(module)
         if kind in (CReLU, Fourier, nn.Flatten):
-            return EachSample(_copy(module))
+            return EachSample(unheard_copy(module))
         raise CannotStackError(f"a {kind.__name__}")
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    """A module without parameters as it is, without whoever listens to the original."""
-    twin = type(module).__new__(type(module))
-    nn.Module.__init__(twin)
-    vars(twin).update({name: value for name, value in vars(module).items() if name not in vars(twin)})
-    return twin
 
 
 def check_order(module: nn.Module) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.injection import Added
+from agents.injection import unheard_copy
 from agents.layers import Network, Param
 from agents.modules import SpectralNorm
-from agents.replica import HOOKS
 
 OUTPUTS = 4
 """Outputs of the head that a network without one is given; a choice."""
@@ -33,9 +32,10 @@ class Chain(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        memo: dict[int, Any] = {}  # one for all modules, so that what they share stays shared
-        self.body = nn.ModuleList(_bare(module) for module in copy.deepcopy(network.body, memo))
-        self.heads = nn.ModuleList(_unsquashed(_bare(module)) for module in copy.deepcopy(network.heads, memo))
+        memo: dict[int, Any] = {}
+        copied = unheard_copy(nn.ModuleList([*network.body, *network.heads]), memo)
+        self.body = copied[: len(network.body)]
+        self.heads = nn.ModuleList(_unsquashed(head) for head in copied[len(network.body) :])
         self.own: dict[Tensor, Param] = {
             memo[id(param.tensor)]: param for param in network.params() if id(param.tensor) in memo
         }
@@ -80,17 +80,6 @@ class Chain(nn.Module):
         for part in self.modules():
             if isinstance(part, SpectralNorm):
                 part.start()
-
-
-def _bare(module: nn.Module) -> nn.Module:
-    """A module without the hooks of whoever listens to its original; those of an injected head are part of it."""
-    for part in module.modules():
-        for registry in HOOKS:
-            hooks = getattr(part, registry)
-            for key, hook in list(hooks.items()):
-                if not isinstance(getattr(hook, "__self__", None), Added):
-                    del hooks[key]
-    return module
 
 
 def _unsquashed(head: nn.Module) -> nn.Module:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from agents.injection import inject
 from agents.layers import Network
 from agents.replica import Replica, Replicas
 from tests.features import Watched, move
@@ -32,6 +33,17 @@ def test_a_replica_computes_what_the_network_did(kind: str) -> None:
             assert found.keys() == expected.keys(), "keyed by the layers of the network itself"
             assert all(torch.equal(found[layer], expected[layer]) for layer in expected)
             assert not any(h.requires_grad for h in found.values())
+
+
+def test_an_injected_head_is_part_of_its_replica() -> None:
+    model = Watched("ppo")
+    actor = model.networks["actor"]
+    inject([actor], 2, torch.Generator())
+    replica = Replica(actor)
+    move(actor)  # the copies that learn, no longer their frozen counterweights
+    assert not any(map(torch.equal, replica(*model.inputs("actor")), actor.run(*model.inputs("actor"))))
+    replica.follow()
+    assert all(map(torch.equal, replica(*model.inputs("actor")), actor.run(*model.inputs("actor"))))
 
 
 @pytest.mark.parametrize("kind", ["ppo-cnn", "sac", "sac-cnn-shared", "ppo-norm", "crossq"])
