@@ -123,11 +123,13 @@ class Intervention(Settings):
 
     `state` is all that an intervention remembers: a flat dictionary of tensors and numbers. `touches` says what it
     changes, by overwriting or by a gradient, at any of its settings; a test holds it to that. `apart` are the first
-    words of what members remember for themselves where they are stacked.
+    words of what members remember for themselves where they are stacked. `needs` is what a network must have to be
+    acted on: layers, as all but SAC's temperature have, or hidden ones.
     """
 
     touches: ClassVar[tuple[Part, ...]] = ()
     apart: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[Literal["layers", "hidden"] | None] = None
 
     networks: Literal["all", "actor", "critic"] = "all"
     """Which networks to act on; a feature extractor shared by both counts only under all."""
@@ -156,8 +158,8 @@ class Intervention(Settings):
             self.memory.scatter()
 
     def acts_on(self, network: Network) -> bool:
-        """Whether the settings include this network."""
-        return network.role in ROLES[self.networks]
+        """Whether the settings include this network, and it has what is needed."""
+        return network.role in ROLES[self.networks] and (self.needs is None or bool(getattr(network, self.needs)))
 
     def watches(self) -> set[Watched]:
         """What has to be kept of every forward pass with gradients, for `Step` to show."""

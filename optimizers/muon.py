@@ -74,12 +74,10 @@ class Muon(AdamSettings):
 class HiddenMatrices(Intervention):
     """Tell Muon which of its parameters are weights of hidden layers (Jordan et al. 2024)."""
 
+    needs = "layers"
+
     input_layers: Literal["adam", "muon"] = "adam"
     """Which optimiser the layers have that read observations."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers."""
-        return super().acts_on(network) and bool(network.layers)
 
     def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
         """Refuse a model of which nothing would be Muon's."""

@@ -25,6 +25,8 @@ Unit = Literal["gradient_steps", "env_steps", "rollouts"]
 class AtNewTarget(TimedReset):
     """Base of what acts on an optimiser's statistics when its target is new; it leaves no events, weights stay."""
 
+    needs = "layers"
+
     when: When = "target"  # type: ignore[assignment]
     """target: when there is a new target. periodic: every `every` `unit`s. switch: when the task changes."""
 
@@ -42,10 +44,6 @@ class AtNewTarget(TimedReset):
     def act(self, param: Param) -> None:
         """Do it to the optimiser's statistics of one parameter."""
         raise NotImplementedError
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers: SAC's temperature has no target."""
-        return super().acts_on(network) and bool(network.layers)
 
     def uses(self, moment: MomentName) -> bool:
         """Steps are watched for new targets only."""

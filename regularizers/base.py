@@ -8,7 +8,7 @@ weights after a step of the optimiser (`Projection`).
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import torch
 from annotated_types import Ge
@@ -29,6 +29,8 @@ T = TypeVar("T")
 class Regularizer(Intervention):
     """Base of all penalties; a regulariser implements `penalty`."""
 
+    needs: ClassVar[Literal["layers", "hidden"]] = "layers"
+
     strength: Annotated[float, Ge(0)] = 0.0
     """Factor on the penalty in the loss."""
 
@@ -44,10 +46,6 @@ class Regularizer(Intervention):
         """The penalty times its strength; nothing at all for a strength of zero."""
         return self.strength * self.penalty(network) if self.strength > 0 else None
 
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers."""
-        return super().acts_on(network) and bool(network.layers)
-
 
 @dataclass(kw_only=True)
 class Projection(Intervention):
@@ -56,6 +54,8 @@ class Projection(Intervention):
     Target networks follow by themselves and the optimiser's statistics stay. There are no events: it would be one at
     every step.
     """
+
+    needs = "layers"
 
     def project(self, networks: list[Network]) -> None:
         """Move the weights of these networks, in place."""
@@ -70,10 +70,6 @@ class Projection(Intervention):
         """Project the networks of the optimiser that has stepped."""
         self.project(networks)
         return ()
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers."""
-        return super().acts_on(network) and bool(network.layers)
 
 
 def kinds(layer: Layer) -> Iterator[tuple[Kind, Param]]:

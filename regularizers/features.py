@@ -38,13 +38,10 @@ class FeatureRegularizer(Regularizer):
     """Base of penalties on the units of hidden layers."""
 
     touches = ("hidden", "norm")
+    needs = "hidden"
 
     layers: Literal["last", "all"] = "last"
     """Which hidden layers of a network: the last before its outputs, the penultimate, or all of them."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def chosen(self, network: Network) -> list[Layer]:
         """The layers that the setting `layers` names."""

@@ -37,6 +37,7 @@ class InFeR(Regularizer):
     """Keep linear readings of the features what they were at the start (Lyle et al. 2022)."""
 
     touches = ("hidden", "norm")
+    needs = "hidden"
 
     strength: Annotated[float, Ge(0)] = 0.1
     """Factor alpha on the penalty in the loss. 0.1 is quoted for the paper (unchecked), timoklein/infer has 0.05, both
@@ -52,10 +53,6 @@ class InFeR(Regularizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._replicas = Replicas("start")
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
         """Refuse optimisers that look at each minibatch twice."""

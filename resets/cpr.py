@@ -38,6 +38,7 @@ class CPR(TimedReset):
     """Pull units towards their initialisation, the more the less gradient they get (CPR 2026)."""
 
     touches = ("hidden", "heads")
+    needs = "hidden"
 
     rate: Annotated[float, Ge(0), Le(1)] = 0.015
     """The largest pull p: 0.015 for PPO on a slippery ant and for SAC on MinAtar and Meta-World, 0.05 for PPO on a
@@ -57,10 +58,6 @@ class CPR(TimedReset):
 
     score: Literal["gradient", "activation", "contribution", "attribution"] = "gradient"
     """What u averages: the gradient of incoming weights, as in the authors' code, or another of `resets/scores.py`."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def watches(self) -> set[Watched]:
         """What the score needs."""

@@ -42,6 +42,7 @@ class HareTortoise(TimedReset):
     """Set the weights back to their moving average (Lee et al. 2024)."""
 
     touches = ("hidden", "norm", "heads", "log_std")
+    needs = "layers"
 
     every: Annotated[int, Gt(0)] = 2000
     """Period of periodic resets, counted in `unit` and rounded up to the next rollout. The paper's images: 10 epochs;
@@ -56,10 +57,6 @@ class HareTortoise(TimedReset):
 
     moments: MomentPolicy = "keep"
     """What happens to the optimiser's statistics when the hare is set back: kept, as in the published code."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers; SAC's temperature stays."""
-        return super().acts_on(network) and bool(network.layers)
 
     def stacks(self, number: int) -> float:
         """All steps."""

@@ -45,6 +45,7 @@ class Interpolate(TimedReset):
     """Mix the network with a functionally equivalent permutation of itself (ICLR 2025 submission MHmsJS6YHQ)."""
 
     touches = ("hidden", "norm", "heads", "targets")
+    needs = "hidden"
 
     every: Annotated[int, Gt(0)] = 10_000
     """Period of periodic resets, counted in `unit` and rounded up to the next rollout; a choice."""
@@ -66,10 +67,6 @@ class Interpolate(TimedReset):
     moments: Literal["follow", "keep", "zero"] = "follow"
     """What happens to the optimiser's statistics: they are mixed as the weights are, so that with alpha 1 training goes
     on as if nothing had happened (a choice); or kept in their places; or those of moved weights return to zero."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def uses(self, moment: MomentName) -> bool:
         """Nothing at all where nothing can move."""

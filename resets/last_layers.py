@@ -31,6 +31,7 @@ class LastLayers(TimedReset):
     """Re-initialise the last layers of every network (Nikishin et al. 2022)."""
 
     touches = ("hidden", "norm", "heads", "log_std", "targets")
+    needs = "layers"
 
     layers: Annotated[int, Gt(0)] = 1
     """How many layers, counted from the outputs: 1 resets the heads alone, as for SPR (Nikishin et al. 2022)."""
@@ -41,10 +42,6 @@ class LastLayers(TimedReset):
 
     unit: Literal["gradient_steps", "env_steps", "rollouts"] = "env_steps"
     """What `every` counts: steps of the network's own optimiser, steps in the environment, or rollouts."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers; SAC's temperature stays."""
-        return super().acts_on(network) and bool(network.layers)
 
     def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
         """No network may have fewer layers than are to be reset."""

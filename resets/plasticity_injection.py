@@ -49,6 +49,7 @@ class PlasticityInjection(TimedReset):
     """Freeze the heads and add fresh ones that change nothing yet, once (Nikishin et al. 2023)."""
 
     touches = ("hidden", "norm", "heads", "targets")
+    needs = "layers"
 
     when: Literal["periodic", "switch"] = "periodic"
     """periodic: after the first `every` `unit`s. switch: at the first change of the task, an oracle. Never again."""
@@ -68,10 +69,6 @@ class PlasticityInjection(TimedReset):
     def needs_gradients(self) -> bool:
         """What is added learns through the optimiser alone."""
         return True
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers."""
-        return super().acts_on(network) and bool(network.layers)
 
     def check(self, networks: list[Network], others: Sequence[Intervention]) -> None:
         """Refuse heads that cannot be copied, and whatever else acts on the same networks."""

@@ -35,6 +35,7 @@ class ReDo(TimedReset):
     """Give dormant units fresh incoming and zero outgoing weights (Sokar et al. 2023)."""
 
     touches = ("hidden", "norm", "heads")
+    needs = "hidden"
 
     tau: Annotated[float, Lt(1)] = 0.1
     """A unit is dormant when its score is at most tau: 0.1 in the paper, 0.025 for DQN at its default replay ratio
@@ -55,10 +56,6 @@ class ReDo(TimedReset):
     """What happens to the optimiser's statistics of the overwritten weights. zero: as in the paper's code, which leaves
     those of biases alone; with Adam's
     default betas their next steps are then 3 to 6 times the learning rate, since its step count goes on."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def watches(self) -> set[Watched]:
         """Only what a score of gradient steps needs."""

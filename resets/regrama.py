@@ -40,6 +40,7 @@ class ReGraMa(TimedReset):
     """Give fresh incoming weights to units without gradient (Liu et al. 2025)."""
 
     touches = ("hidden", "norm", "heads")
+    needs = "hidden"
 
     tau: Annotated[float, Lt(1)] = 0.01
     """A unit is reset when its mean absolute gradient is at most tau times its layer's: 0.01 in AgileRL's version;
@@ -60,10 +61,6 @@ class ReGraMa(TimedReset):
     """What happens to the optimiser's statistics of incoming weights, and of outgoing ones too as in the authors' code.
     zero: with Adam's default betas the next steps are then 3 to 6 times the learning rate, since its step count goes
     on. The authors' code is zero_and_step, which slows the rest of the layer down for a while."""
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def stacks(self, number: int) -> float:
         """All steps."""

@@ -34,6 +34,7 @@ class ShrinkPerturb(TimedReset):
 
     touches = ("hidden", "norm", "heads", "targets")
     apart = ("deviation",)
+    needs = "layers"
 
     when: Literal["periodic", "switch", "gradient_step"] = "switch"  # type: ignore[assignment]
     """switch: when the task changes (hard). periodic: every `every` `unit`s (hard). gradient_step: after every step of
@@ -61,10 +62,6 @@ class ShrinkPerturb(TimedReset):
                 raise SettingError(self, "shrink", f"must be at least 0.9 at every gradient step, not {self.shrink:g}")
             if self.moments == "zero":
                 raise SettingError(self, "moments", "must be keep at every gradient step, not zero")
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers: a policy's log_std and SAC's temperature stay."""
-        return super().acts_on(network) and bool(network.layers)
 
     def stacks(self, number: int) -> float:
         """All steps."""

@@ -41,6 +41,7 @@ class SoftReset(TimedReset):
 
     touches = ("hidden", "norm", "heads", "targets")
     apart = ("sigma",)
+    needs = "layers"
 
     when: Literal["gradient_step", "periodic", "switch"] = "gradient_step"  # type: ignore[assignment]
     """gradient_step: after every step of the optimiser. periodic: every `every` `unit`s. switch: when the task
@@ -67,10 +68,6 @@ class SoftReset(TimedReset):
                 raise SettingError(self, "gamma", f"must be at least 0.9 at every gradient step, not {self.gamma:g}")
             if self.moments != "keep":
                 raise SettingError(self, "moments", f"must be keep at every gradient step, not {self.moments}")
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with layers: a policy's log_std and SAC's temperature stay."""
-        return super().acts_on(network) and bool(network.layers)
 
     def uses(self, moment: MomentName) -> bool:
         """Nothing after a step unless the settings say so."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.layers import Layer, Network
+from agents.layers import Layer
 from resets.base import Reset
 
 
@@ -19,13 +19,11 @@ from resets.base import Reset
 class UnitReset(Reset):
     """Base of resets that follow every unit from step to step."""
 
+    needs = "hidden"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._stacks: dict[str, tuple[Tensor, list[Tensor]]] = {}
-
-    def acts_on(self, network: Network) -> bool:
-        """Networks with hidden units."""
-        return super().acts_on(network) and bool(network.hidden)
 
     def remembered(self, name: str, layers: list[Layer], start: Callable[[Layer], Tensor]) -> Tensor:
         """What is remembered under a name of each of the layers, `[layers, ...]`, to be changed in place.
