@@ -301,7 +301,12 @@ class Network:
 
 
 @torch.no_grad()
-def reinitialize_units(chosen: dict[Layer, Tensor], generator: torch.Generator, moments: MomentPolicy = "zero") -> None:
+def reinitialize_units(
+    chosen: dict[Layer, Tensor],
+    generator: torch.Generator,
+    moments: MomentPolicy = "zero",
+    outgoing: Literal["keep", "zero"] = "zero",
+) -> None:
     """Give hidden units a new start: fresh incoming weights from the layer's own initialiser, outgoing weights zero.
 
     Works on all layers at once, rows before columns, so that the outgoing weight of a chosen unit is zero also where
@@ -310,7 +315,8 @@ def reinitialize_units(chosen: dict[Layer, Tensor], generator: torch.Generator, 
     Args:
         chosen: for each layer the mask `[..., units]` of its units to start anew.
         generator: where the fresh weights are drawn from.
-        moments: what becomes of the optimiser's statistics of all these weights.
+        moments: what becomes of the optimiser's statistics of all these weights, also of outgoing ones that stay.
+        outgoing: what becomes of outgoing weights.
     """
     for layer, units in chosen.items():
         for param in layer.params():
@@ -318,4 +324,8 @@ def reinitialize_units(chosen: dict[Layer, Tensor], generator: torch.Generator, 
             param.overwrite(param.fresh(generator), where, moments)
     for layer, units in chosen.items():
         for consumer in layer.consumers:
-            consumer.layer.weight.overwrite(0.0, consumer.columns(units).unsqueeze(-2), moments)
+            columns = consumer.columns(units).unsqueeze(-2)
+            if outgoing == "zero":
+                consumer.layer.weight.overwrite(0.0, columns, moments)
+            else:
+                consumer.layer.weight.reset_moments(columns, moments)

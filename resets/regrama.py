@@ -25,10 +25,9 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt, Le, Lt
-from torch import Tensor
 
 from agents.interventions import Moment, ResetEvent, Step
-from agents.layers import Layer, MomentPolicy, Network, reinitialize_units
+from agents.layers import MomentPolicy, Network, reinitialize_units
 from agents.stacking import Random
 from resets import scores
 from resets.base import TimedReset
@@ -84,20 +83,7 @@ class ReGraMa(TimedReset):
                 layer: dormant_units(scores.relative(total), self.tau, self.max_fraction)
                 for layer, total in totals.items()
             }
-            self.renew(silent, generator)
+            reinitialize_units(silent, generator, self.moments, self.outgoing)
             for layer, units in silent.items():
                 if count := int(units.sum()):
                     yield ResetEvent(network.name, layer.name, "units", count, self.why())
-
-    def renew(self, chosen: dict[Layer, Tensor], generator: torch.Generator) -> None:
-        """Fresh incoming weights for the masked units, and what the settings say for outgoing ones."""
-        if self.outgoing == "zero":
-            reinitialize_units(chosen, generator, self.moments)
-            return
-        for layer, units in chosen.items():
-            for param in layer.params():
-                where = units.unsqueeze(-1) if param is layer.weight else units
-                param.overwrite(param.fresh(generator), where, self.moments)
-        for layer, units in chosen.items():
-            for consumer in layer.consumers:
-                consumer.layer.weight.reset_moments(consumer.columns(units).unsqueeze(-2), self.moments)
