@@ -80,9 +80,14 @@ def gradient(weight_gradient: Tensor) -> Tensor:
     return weight_gradient.abs().mean(dim=-1)
 
 
-def attribution(h: Tensor, loss_gradient: Tensor, reference: Tensor | float = 0.0) -> Tensor:
-    """First-order change `[..., units]` of the loss when units become constant; of two `[..., samples, units]`."""
-    return (loss_gradient * (h - reference)).sum(dim=-2).abs()
+def attribution(h: Tensor, loss_gradient: Tensor) -> Tensor:
+    """First-order change `[..., units]` of the loss when units become constant; of two `[..., samples, units]`.
+
+    Args:
+        h: how far activations are from the constant; themselves where that is 0.
+        loss_gradient: of the loss by them.
+    """
+    return (loss_gradient * h).sum(dim=-2).abs()
 
 
 def relative(score: Tensor) -> Tensor:

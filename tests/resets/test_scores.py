@@ -32,15 +32,15 @@ def test_gradient() -> None:
 def test_attribution_is_what_the_loss_changes_by_to_first_order() -> None:
     slopes = torch.tensor([[1.0, 1.0, 5.0], [-1.0, 2.0, 5.0]])
     assert scores.attribution(H, slopes).tolist() == [2, 2, 0]  # |1 - 3|, |-2 + 4|, 0
-    assert scores.attribution(H, slopes, H.mean(dim=0)).tolist() == [2, 2, 0]  # |-1 - 1|, |-2 + 4|, 0
-    assert scores.attribution(H, slopes, 1.0).tolist() == [2, 1, 10]  # |0 - 2|, |-3 + 2|, |-5 - 5|
+    assert scores.attribution(H - H.mean(dim=0), slopes).tolist() == [2, 2, 0]  # |-1 - 1|, |-2 + 4|, 0
+    assert scores.attribution(H - 1.0, slopes).tolist() == [2, 1, 10]  # |0 - 2|, |-3 + 2|, |-5 - 5|
     # A linear loss changes by exactly that when the unit becomes constant.
     loss = (slopes * H).sum()
     for unit, reference in ((0, 0.0), (1, 1.0), (2, 1.0)):
         changed = H.clone()
         changed[:, unit] = reference
         difference = ((slopes * changed).sum() - loss).abs()
-        assert scores.attribution(H, slopes, reference)[unit] == difference
+        assert scores.attribution(H - reference, slopes)[unit] == difference
 
 
 def test_relative_scores_have_mean_one_and_no_scale() -> None:
