@@ -329,3 +329,13 @@ def reinitialize_units(
                 consumer.layer.weight.overwrite(0.0, columns, moments)
             else:
                 consumer.layer.weight.reset_moments(columns, moments)
+
+
+def kaiming_uniform(old: Tensor, generator: torch.Generator) -> Tensor:
+    """Torch's own `Initializer` of the weights of linear and convolutional layers."""
+    return nn.init.kaiming_uniform_(torch.empty_like(old), 5**0.5, generator=generator)
+
+
+def zeros(old: Tensor, generator: torch.Generator) -> Tensor:
+    """The `Initializer` that draws nothing."""
+    return torch.zeros_like(old)

@@ -18,7 +18,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
 from agents.injection import leaves, trained
-from agents.layers import Consumer, Initializer, Layer, Network, Param, Role
+from agents.layers import Consumer, Initializer, Layer, Network, Param, Role, kaiming_uniform, zeros
 from agents.modules import AdaptiveLinear, SpectralNorm
 
 
@@ -113,7 +113,7 @@ class _Reader:
                 if layers and layers[-1].output is layers[-1].module:
                     layers[-1].output = module
             elif isinstance(module, AdaptiveLinear) and layers:
-                layers[-1].slopes.append(self._param(f"{layers[-1].name}.slope", module.alpha, _zeros))
+                layers[-1].slopes.append(self._param(f"{layers[-1].name}.slope", module.alpha, zeros))
                 layers[-1].output = layers[-1].nonlinearity = module
             elif not list(module.parameters(recurse=False)) and layers:
                 layers[-1].output = module
@@ -174,8 +174,8 @@ class _Reader:
 
     def _layer(self, name: str, module: nn.Linear | nn.Conv2d) -> Layer:
         gain = self.gains.get(module)
-        weight = _orthogonal(gain) if gain is not None else _kaiming_uniform
-        bias = _zeros if gain is not None else _uniform_bias(math.prod(module.weight.shape[1:]))
+        weight = _orthogonal(gain) if gain is not None else kaiming_uniform
+        bias = zeros if gain is not None else _uniform_bias(math.prod(module.weight.shape[1:]))
         layer = Layer(
             name,
             module,
@@ -188,7 +188,7 @@ class _Reader:
         return layer
 
     def _affine(self, name: str, module: nn.Module, block: int) -> Iterator[Param]:
-        for key, initializer in (("weight", _ones), ("scale", _ones), ("bias", _zeros), ("offset", _zeros)):
+        for key, initializer in (("weight", _ones), ("scale", _ones), ("bias", zeros), ("offset", zeros)):
             if isinstance(tensor := getattr(module, key, None), Tensor):
                 yield self._param(f"{name}.{key}", tensor, initializer, block=block)
 
@@ -346,17 +346,9 @@ def _orthogonal(gain: float) -> Initializer:
     return lambda old, generator: nn.init.orthogonal_(torch.empty_like(old), gain, generator)
 
 
-def _kaiming_uniform(old: Tensor, generator: torch.Generator) -> Tensor:
-    return nn.init.kaiming_uniform_(torch.empty_like(old), math.sqrt(5), generator=generator)
-
-
 def _uniform_bias(fan_in: int) -> Initializer:
     bound = 1 / math.sqrt(fan_in)
     return lambda old, generator: nn.init.uniform_(torch.empty_like(old), -bound, bound, generator)
-
-
-def _zeros(old: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.zeros_like(old)
 
 
 def _ones(old: Tensor, generator: torch.Generator) -> Tensor:

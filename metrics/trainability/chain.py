@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.injection import unheard_copy
-from agents.layers import Network, Param
+from agents.layers import Network, Param, kaiming_uniform, zeros
 from agents.modules import SpectralNorm
 
 OUTPUTS = 4
@@ -67,8 +67,8 @@ class Chain(nn.Module):
         head = nn.Linear(width, OUTPUTS, device="meta", dtype=like.dtype).to_empty(device=like.device)
         self.heads.append(head)
         self.new = {
-            head.weight: Param("probe.weight", head.weight, _kaiming_uniform, optimizer),
-            head.bias: Param("probe.bias", head.bias, _zeros, optimizer),
+            head.weight: Param("probe.weight", head.weight, kaiming_uniform, optimizer),
+            head.bias: Param("probe.bias", head.bias, zeros, optimizer),
         }
         self.own |= self.new
 
@@ -88,11 +88,3 @@ def _unsquashed(head: nn.Module) -> nn.Module:
         return head
     last = max(index for index, module in enumerate(head) if any(True for _ in module.parameters()))
     return head[: last + 1]
-
-
-def _kaiming_uniform(old: Tensor, generator: torch.Generator) -> Tensor:
-    return nn.init.kaiming_uniform_(torch.empty_like(old), 5**0.5, generator=generator)
-
-
-def _zeros(old: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.zeros_like(old)
