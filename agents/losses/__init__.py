@@ -16,14 +16,14 @@ loss alone in TRPO, SAC and TD3. Penalties of regularisers are not part of these
 
 All is computed in evaluation mode, also where the agent trains with dropout or batch statistics: the loss of a single
 sample has no meaning otherwise. A loss is known by the `train` method that takes it; of an algorithm with a `train` of
-its own (CrossQ, a subclass that overrides it) it is not known.
+its own (CrossQ, MaskablePPO, a subclass that overrides it) it is not known.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from sb3_contrib import QRDQN, TQC, TRPO, MaskablePPO
+from sb3_contrib import QRDQN, TQC, TRPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -36,7 +36,7 @@ from agents.sb3 import Batch
 from metrics.base import Loss
 
 KNOWN: dict[Callable[..., None], Callable[[Any, Network, Batch, torch.Generator], Losses | None]] = {
-    **dict.fromkeys([PPO.train, MaskablePPO.train, A2C.train, TRPO.train], on_policy),
+    **dict.fromkeys([PPO.train, A2C.train, TRPO.train], on_policy),
     **dict.fromkeys([SAC.train, TQC.train, TD3.train], off_policy),
     **dict.fromkeys([DQN.train, QRDQN.train], action_values),
 }
@@ -50,9 +50,9 @@ def network_loss(model: BaseAlgorithm, network: Network, batch: Batch, generator
         model: the agent; nothing of it is changed.
         network: one of its networks.
         batch: observations and actions with what is learnt from them in `learning`, `[samples]` each. On-policy:
-            `advantages`, `returns`, and `values` and `log_prob` as they were when the agent acted; for MaskablePPO also
-            `action_masks`. Off-policy: `next_observations`, `rewards` (of one step, normalised where the agent's are),
-            `dones` (0 where an episode was only cut short).
+            `advantages`, `returns`, and `values` and `log_prob` as they were when the agent acted. Off-policy:
+            `next_observations`, `rewards` (of one step, normalised where the agent's are), `dones` (0 where an episode
+            was only cut short).
         generator: where the noise in actions is drawn from, if any: first for the observations, then for the next ones,
             whichever network is asked for.
 

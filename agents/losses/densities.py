@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -24,8 +23,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from agents.losses.pure import Samples
 
 HALF_LOG_TAU = math.log(2 * math.pi) / 2
-MASKED = -1e8
-"""The logit that sb3-contrib gives to choices that are not allowed."""
 
 Density = Callable[[Tensor, Tensor, Tensor, Samples], tuple[Tensor, Tensor | None]]
 """Log-probabilities of the samples' actions, and entropies where they have a closed form, `[samples]` each, of: a
@@ -37,7 +34,7 @@ def density(made: Any) -> Density | None:
     """The density of the distribution that SB3 has made for an on-policy agent; None where it is not known."""
     if isinstance(made, StateDependentNoiseDistribution):
         return partial(_state_dependent, made)
-    if isinstance(made, (CategoricalDistribution, MultiCategoricalDistribution, MaskableDistribution)):
+    if isinstance(made, (CategoricalDistribution, MultiCategoricalDistribution)):
         return partial(_categorical, getattr(made, "action_dims", None) or [getattr(made, "action_dim", 0)])
     return {DiagGaussianDistribution: _gaussian, BernoulliDistribution: _bernoulli}.get(type(made))
 
@@ -75,9 +72,7 @@ def _state_dependent(
 def _categorical(
     sizes: list[int], latent: Tensor, logits: Tensor, log_std: Tensor, samples: Samples
 ) -> tuple[Tensor, Tensor]:
-    """One or several choices; one that is masked has a probability of exactly zero and adds nothing to the entropy."""
-    if "action_masks" in samples:
-        logits = torch.where(samples["action_masks"].bool(), logits, MASKED)
+    """One or several choices."""
     actions = samples["actions"].long()
     logs = [part.log_softmax(-1) for part in torch.split(logits, sizes, dim=-1)]
     chosen = [part.gather(-1, actions[..., index : index + 1]) for index, part in enumerate(logs)]

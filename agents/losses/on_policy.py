@@ -1,10 +1,9 @@
-"""Losses of PPO, MaskablePPO, A2C and TRPO."""
+"""Losses of PPO, A2C and TRPO."""
 
 from typing import Any
 
 import torch
 from sb3_contrib import TRPO
-from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from stable_baselines3 import A2C
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor
@@ -19,7 +18,7 @@ def on_policy(model: Any, network: Network, batch: Batch, generator: torch.Gener
     """Samples and losses of an actor, a critic or the extractor of both; None for a policy that is not known."""
     policy, train = model.policy, type(model).train
     known = density(policy.action_dist)
-    if known is None or isinstance(policy.action_dist, MaskableDistribution) != ("action_masks" in batch.learning):
+    if known is None:
         return None
     if network.role != "critic":
         actor = Pure(network, [policy.pi_features_extractor, policy.mlp_extractor.policy_net], [policy.action_net])

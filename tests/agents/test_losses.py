@@ -11,7 +11,6 @@ import sb3_contrib
 import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
-from sb3_contrib.common.envs import InvalidActionEnvMultiDiscrete
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
@@ -69,7 +68,6 @@ ON_POLICY |= {
     "binary choices": lambda: ppo(Choices(spaces.MultiBinary(3))),
     "squashed gsde": lambda: ppo("Pendulum-v1", use_sde=True, policy_kwargs={"squash_output": True}),
     "a2c, plain advantages": lambda: ppo("CartPole-v1", sb3.A2C, ent_coef=0.1),
-    "masked choices": lambda: ppo(InvalidActionEnvMultiDiscrete([2, 3], n_invalid_actions=2), sb3_contrib.MaskablePPO),
 }
 OFF_POLICY = (
     "sac",
@@ -92,12 +90,6 @@ def generator() -> torch.Generator:
 def learning_batch(model: Any, size: int = 10_000) -> Batch:
     found = sample_batch(model, size, np.random.default_rng(0), learning=True)
     assert found is not None
-    if isinstance(model, sb3_contrib.MaskablePPO):
-        buffer: Any = model.rollout_buffer  # flattened by the training that has been
-        names = {"advantages": "advantages", "returns": "returns", "values": "values", "log_prob": "log_probs"}
-        learning = {key: torch.as_tensor(getattr(buffer, name)).flatten() for key, name in names.items()}
-        learning["action_masks"] = torch.as_tensor(buffer.action_masks)
-        return Batch(found.observations.new_tensor(buffer.observations), torch.as_tensor(buffer.actions), learning)
     return found
 
 
@@ -165,7 +157,7 @@ def test_the_gradient_is_the_one_that_an_on_policy_agent_is_stepped_with(
     model.learn(model.n_steps)
     shake(model)  # so that the policy is not the one that has acted
     model.n_epochs, model.batch_size, model.n_critic_updates = 1, model.n_steps, 1
-    if kind in ("ppo", "squashed gsde", "ppo-dict", "masked choices"):
+    if kind in ("ppo", "squashed gsde", "ppo-dict"):
         model.clip_range, model.clip_range_vf, model.ent_coef = lambda left: 0.01, lambda left: 0.02, 0.3
     batch, searched = learning_batch(model), {}
     if kind == "trpo":

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.envs import InvalidActionEnvMultiDiscrete
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -24,8 +26,8 @@ from agents.watching import Watched, Watcher
 from envs import Tasks, make_vec_env
 from envs.changes import CHANGES
 from envs.schedules import Periodic
-from regularizers import L2, Regularizer, Spectral
-from resets import Full, PlasticityInjection, ReDo, Reset, ShrinkPerturb
+from regularizers import L2, PFO, Regularizer, Spectral
+from resets import CBP, Full, PlasticityInjection, ReDo, Reset, ShrinkPerturb
 from tests.models import STEPS, make, plain_weights, train, weights
 
 
@@ -209,6 +211,14 @@ def test_moments_on_sac() -> None:
     # learning starts after 20 steps: three updates, in SAC's order
     assert learnt == ["temperature", "critic0", "critic1", "actor"] * 3
     assert [steps for name, steps in counter.calls if name == "rollout"] == list(range(23))
+
+
+def test_an_agent_of_masked_actions_is_an_agent_like_others() -> None:
+    masked = InvalidActionEnvMultiDiscrete([2, 3], n_invalid_actions=2)
+    model = MaskablePPO("MlpPolicy", masked, n_steps=32, batch_size=16, n_epochs=1, seed=0, device="cpu")
+    counter = Counter()
+    model.learn(64, callback=Plasticity(counter, ReDo(every=32), CBP(), Spectral(1e-3), PFO()))
+    assert {name for name, _ in counter.calls} == {"rollout", "actor", "critic"}
 
 
 def test_resets_at_switches_fire_at_the_first_rollout_of_the_new_task() -> None:
