@@ -119,7 +119,7 @@ def make_engine(options: argparse.Namespace) -> Engine:
 def search(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
     """Make the trials that are not there yet; returns the exit status."""
     try:
-        from sweeping.search import Batch, print_trials, read_searches, write_best
+        from sweeping.search import Proposals, print_trials, read_searches, write_best
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "optuna":
             raise
@@ -132,14 +132,14 @@ def search(sweep: Sweep, console: Console, options: argparse.Namespace) -> int:
         for each in searches:
             study = each.study()
             while not each.is_over(study):
-                batch = Batch(each, study)
-                part = Sweep(f"{sweep.name}, search", each.folder, list(batch.jobs))
+                proposed = Proposals(each, study)
+                part = Sweep(f"{sweep.name}, search", each.folder, list(proposed.jobs))
                 with LiveTable(part, console, engine.slots()) as table:
-                    progress = run(part, engine, table, options.retries, interruption.is_due, batch.is_hopeless)
+                    progress = run(part, engine, table, options.retries, interruption.is_due, proposed.is_hopeless)
                 if interruption.requested:
                     console.print("The same command goes on.")
                     return interruption.status
-                batch.tell(progress.failed)
+                proposed.tell(progress.failed)
             print_trials(each, study, console)
             if path := write_best(each, study):
                 console.print(f"The best, as an arm: {path}", soft_wrap=True, highlight=False)

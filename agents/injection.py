@@ -46,7 +46,7 @@ def leaves(module: nn.Module) -> Iterator[nn.Module]:
         yield from leaves(child)
 
 
-def trained(module: nn.Module) -> nn.Module:
+def learner(module: nn.Module) -> nn.Module:
     """What learns in the place of a module: its copy in theta1 where it has been injected, otherwise itself."""
     added = getattr(module, CHILD, None)
     return added.learning if isinstance(added, Added) else module
@@ -143,7 +143,7 @@ def head_chains(networks: list[Network], layers: int) -> list[list[nn.Module]]:
         for head in network.heads or [nn.Sequential()]:
             way = [*body, *leaves(head)]
             affine = [index for index, leaf in enumerate(way) if isinstance(leaf, (nn.Linear, nn.Conv2d))]
-            own = [index for index in affine if trained(way[index]) in owners]
+            own = [index for index in affine if learner(way[index]) in owners]
             if len(own) < layers:
                 raise ValueError(
                     f"PlasticityInjection: layers must be at most {len(own)}, the affine layers of {network.name} in "
@@ -156,7 +156,7 @@ def head_chains(networks: list[Network], layers: int) -> list[list[nn.Module]]:
 
 
 def _check_chain(network: Network, chain: list[nn.Module], owners: dict[nn.Module, Layer]) -> None:
-    affine = [owners[trained(leaf)] for leaf in chain if isinstance(leaf, (nn.Linear, nn.Conv2d))]
+    affine = [owners[learner(leaf)] for leaf in chain if isinstance(leaf, (nn.Linear, nn.Conv2d))]
     for first, second in itertools.pairwise(affine):
         if all(consumer.layer is not second for consumer in first.consumers):
             raise ValueError(
@@ -222,7 +222,7 @@ def _hand_over(
             param.tensor = new
             param.target = getattr(follower.learning, name) if follower is not None else None
     for layer in (layer for network in networks for layer in network.layers):
-        layer.module, layer.output = trained(layer.module), trained(layer.output)
+        layer.module, layer.output = learner(layer.module), learner(layer.output)
 
 
 def _replace_in_optimizer(param: Param, new: Tensor) -> None:

@@ -22,7 +22,7 @@ from configs.settings import SettingError, Settings
 
 Beta = Annotated[float, Ge(0), Lt(1)]
 Closure = Callable[[], Any]
-Batch = tuple[dict[str, Any], list[Tensor], list[Tensor]]
+Group = tuple[dict[str, Any], list[Tensor], list[Tensor]]
 """A group of parameters, those that have a gradient, and their gradients."""
 
 
@@ -108,21 +108,21 @@ class AdamBased(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.move(self.batches())
+        self.move(self.groups())
         return loss
 
-    def batches(self) -> list[Batch]:
+    def groups(self) -> list[Group]:
         """Each group with its parameters that have a gradient, and these gradients."""
-        found: list[Batch] = []
+        found: list[Group] = []
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
             if params:
                 found.append((group, params, [param.grad for param in params]))
         return found
 
-    def move(self, batches: list[Batch]) -> None:
+    def move(self, groups: list[Group]) -> None:
         """Change the weights, in place; plain Adam here."""
-        for group, params, grads in batches:
+        for group, params, grads in groups:
             torch._foreach_add_(params, self.directions(group, params, grads), alpha=-group["lr"])
 
     def directions(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:

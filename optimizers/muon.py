@@ -29,7 +29,7 @@ from torch import Tensor
 
 from agents.interventions import Intervention, Moment, ResetEvent
 from agents.layers import Network
-from optimizers.base import AdamBased, AdamSettings, Batch, Beta
+from optimizers.base import AdamBased, AdamSettings, Beta, Group
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -157,9 +157,9 @@ class MuonOptimizer(AdamBased):
                     self.state.pop(param, None)
             group["hidden"], group["told"] = now, True
 
-    def move(self, batches: list[Batch]) -> None:
+    def move(self, groups: list[Group]) -> None:
         """One step of both."""
-        for group, params, grads in batches:
+        for group, params, grads in groups:
             hidden = {param for param, flag in zip(group["params"], group["hidden"], strict=True) if flag}
             theirs = [(param, grad) for param, grad in zip(params, grads, strict=True) if param not in hidden]
             own = [(param, grad) for param, grad in zip(params, grads, strict=True) if param in hidden]

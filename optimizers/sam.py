@@ -75,17 +75,17 @@ class SAMOptimizer(AdamBased):
                 "the callback Plasticity()."
             )
         self.has_ascended = False
-        self.move(self.batches())
+        self.move(self.groups())
         return loss
 
     @torch.no_grad()
     def ascend(self) -> None:
         """Move all weights uphill, along their gradients, and remember where they were."""
-        batches = self.batches()
-        norms = [norm for _, _, grads in batches for norm in torch._foreach_norm(grads)]
+        groups = self.groups()
+        norms = [norm for _, _, grads in groups for norm in torch._foreach_norm(grads)]
         length = torch.stack(norms).norm() + 1e-12 if norms else torch.ones(())
-        self.origin = [(param, param.clone()) for _, params, _ in batches for param in params]
-        for group, params, grads in batches:
+        self.origin = [(param, param.clone()) for _, params, _ in groups for param in params]
+        for group, params, grads in groups:
             torch._foreach_add_(params, torch._foreach_mul(grads, group["rho"] / length))
         self.has_ascended = True
 

@@ -27,7 +27,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from optimizers.base import AdamBased, AdamSettings, Batch, Beta
+from optimizers.base import AdamBased, AdamSettings, Beta, Group
 
 
 @dataclass
@@ -77,13 +77,13 @@ class TRACOptimizer(AdamBased):
         tuners = {"decays": decays, "start": start, "sum": 0.0}
         self.param_groups[0]["tuners"] = tuners | {"sigma": [1e-8] * len(decays), "variance": [0.0] * len(decays)}
 
-    def move(self, batches: list[Batch]) -> None:
+    def move(self, groups: list[Group]) -> None:
         """One step of the base, of the tuners, and of the weights."""
         tuners = self.param_groups[0]["tuners"]
         scale = max(tuners["sum"], 0.0)
         won = torch.zeros(())
         offsets: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = []
-        for group, params, grads in batches:
+        for group, params, grads in groups:
             reference, offset = self.memory(params, "reference"), self.memory(params, "offset")
             moved = torch._foreach_sub(params, torch._foreach_add(reference, offset, alpha=scale))
             torch._foreach_add_(reference, moved)

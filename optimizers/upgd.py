@@ -25,7 +25,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from configs.settings import SettingError
-from optimizers.base import AdamBased, AdamSettings, Batch, Beta
+from optimizers.base import AdamBased, AdamSettings, Beta, Group
 
 
 @dataclass
@@ -92,12 +92,12 @@ class UPGDOptimizer(AdamBased):
         self.seed = int(np.random.SeedSequence([torch.initial_seed() % 2**63, *sizes]).generate_state(1)[0])
         self.generator: torch.Generator | None = None
 
-    def move(self, batches: list[Batch]) -> None:
+    def move(self, groups: list[Group]) -> None:
         """One step; the largest utility is that of all groups together."""
-        debiased = [self.utilities(group, params, grads) for group, params, grads in batches]
+        debiased = [self.utilities(group, params, grads) for group, params, grads in groups]
         largest = torch.stack([utility.max() for utilities in debiased for utility in utilities]).max().abs()
         largest = largest.clamp_min(torch.finfo(largest.dtype).tiny)
-        for (group, params, grads), utilities in zip(batches, debiased, strict=True):
+        for (group, params, grads), utilities in zip(groups, debiased, strict=True):
             if group["adaptive"]:
                 directions = self.directions(group, params, grads)
             else:

@@ -12,7 +12,7 @@ from recording.directory import State
 from recording.failures import RunError
 from recording.members import PopulationDirectory
 from recording.population_run import PopulationRun
-from recording.training import CannotStackError, train, train_stacked
+from recording.training import NotAtOnceError, train, train_stacked
 
 
 def train_members(
@@ -39,7 +39,7 @@ def train_members(
     if population.stack:
         try:
             return train_stacked(population, directory, console, command, make_run)
-        except CannotStackError as error:
+        except NotAtOnceError as error:
             note = f"Note: {error} The members are trained one after another."
             say(note) if say else console.print(note, soft_wrap=True)
     return train_in_turn(population, directory, console, command)

@@ -22,7 +22,7 @@ from recording.run import Run
 from recording.signals import ignored
 
 
-class CannotStackError(Exception):
+class NotAtOnceError(Exception):
     """Agents cannot be trained at once; the message is one sentence that says why."""
 
 
@@ -62,7 +62,7 @@ def train_stacked(
         The exit status.
 
     Raises:
-        CannotStackError: these agents cannot be trained at once. Nothing has been written.
+        NotAtOnceError: these agents cannot be trained at once. Nothing has been written.
     """
     prepare(population.run)
     members, streams = list[Member](), list[stacked.Streams]()
@@ -77,7 +77,7 @@ def train_stacked(
                 if len(members) in (1, len(population.members)):
                     remedies = [member.plasticity for member in members]
                     if reason := stacked.stackable(models) or stacked.blocked(models, remedies):
-                        raise CannotStackError(reason)
+                        raise NotAtOnceError(reason)
         trainer = stacked.Population(models, streams)
     except BaseException:
         for member in members:

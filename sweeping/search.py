@@ -193,7 +193,7 @@ def _end(distribution: BaseDistribution, corner: str) -> Any:
     return getattr(distribution, corner)
 
 
-class Batch:
+class Proposals:
     """The trials of an arm that are proposed together, and what becomes of them.
 
     Args:
@@ -207,7 +207,7 @@ class Batch:
         known = study.get_trials(deepcopy=False)
         before = search.made(study)
         first = len(before)
-        # Of an interrupted batch, the trials that were proposed are there.
+        # Where it was interrupted, the trials that were proposed are there.
         count = min(search.at_once, search.trials - first)
         self.trials = []
         for trial in known:
@@ -232,7 +232,7 @@ class Batch:
         return given_up_at(running_means(returns(job)), self._courses) is not None
 
     def tell(self, failed: Iterable[Job]) -> None:
-        """Write down what the trials of the batch, all of which have ended, are worth."""
+        """Write down what the trials, all of which have ended, are worth."""
         failed = set(failed)
         worth = {trial.number: (trial, job) for job, trials in self.jobs.items() for trial in trials}
         for place, (trial, job) in sorted(worth.items()):

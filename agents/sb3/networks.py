@@ -17,7 +17,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
-from agents.injection import leaves, trained
+from agents.injection import learner, leaves
 from agents.layers import Consumer, Initializer, Layer, Network, Param, Role, kaiming_uniform, zeros
 from agents.modules import AdaptiveLinear, SpectralNorm
 
@@ -95,7 +95,7 @@ class _Reader:
     ) -> tuple[list[Layer], list[_Feed]]:
         """Follow modules one after another; returns the layers met and the units that are open at the end."""
         layers: list[Layer] = []
-        for module in (trained(leaf) for part in modules for leaf in leaves(part)):
+        for module in (learner(leaf) for part in modules for leaf in leaves(part)):
             if isinstance(module, (nn.Linear, nn.Conv2d)):
                 layer = self._layer(f"{name}.{len(layers)}" if numbered else name, module)
                 for feed in feeds:

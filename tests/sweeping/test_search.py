@@ -14,7 +14,7 @@ from configs import files
 from configs.settings import UsageError
 from recording.directory import RunDirectory
 from sweeping.plan import read_sweep
-from sweeping.search import STARTUP, Batch, Search, given_up_at, read_searches, running_means
+from sweeping.search import STARTUP, Proposals, Search, given_up_at, read_searches, running_means
 from tests.sweeping.small import written
 
 SPACE: dict[str, Any] = {"reset.redo.tau": {"low": 0.01, "high": 0.9, "log": True}, "reset.redo.every": [1, 5]}
@@ -31,17 +31,17 @@ def pretend(search: Search, study: optuna.Study, backwards: bool, tasks: int = 5
     """Make all trials, whose return is the better the nearer tau is to 0.1, batch by batch, in one order or another."""
     given_up = 0
     while not search.is_over(study):
-        batch = Batch(search, study)
-        jobs = list(batch.jobs)[:: -1 if backwards else 1]
+        proposed = Proposals(search, study)
+        jobs = list(proposed.jobs)[:: -1 if backwards else 1]
         for job in jobs:
             tau = float(job.words[job.words.index("--reset.redo.tau") + 1])
             for task in range(tasks):
                 for name in job.names:
                     _write(RunDirectory(job.path / name), task, 100 - 20 * abs(math.log(tau / 0.1)))
-                if batch.is_hopeless(job):
+                if proposed.is_hopeless(job):
                     given_up += 1
                     break
-        batch.tell(failed=[])
+        proposed.tell(failed=[])
     found = search.made(study)
     assert given_up == sum(trial.state == optuna.trial.TrialState.PRUNED for trial in found)
     return [{"params": trial.params, "value": trial.value, "state": trial.state} for trial in found]
