@@ -27,6 +27,7 @@ from agents.interventions import Intervention, Moment, MomentName, ResetEvent
 from agents.layers import Layer, Network
 from agents.passes import TwoPasses
 from agents.sb3 import Batch, activations, penalties_reach, read_networks, sample_batch
+from agents.stacking import hash_seed
 from agents.watching import Watcher
 
 
@@ -239,8 +240,3 @@ class Plasticity(BaseCallback):
             self.generators[index].set_state(generator_state)
         for intervention, own in zip(self.interventions, state["interventions"], strict=True):
             intervention.load_state_dict(own)
-
-
-def hash_seed(*numbers: int) -> int:
-    """One 63-bit seed out of several numbers, well mixed."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,11 @@ class Generators:
 
 Random = torch.Generator | Generators
 """Where the random numbers of a network come from, or those of a stack."""
+
+
+def hash_seed(*numbers: int) -> int:
+    """One 63-bit seed out of several numbers, well mixed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def each_member(random: Random) -> Iterator[tuple[At, torch.Generator]]:

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from agents.layers import Layer, Network, Param
 from agents.losses import network_loss
 from agents.sb3 import Batch, forward
+from agents.stacking import hash_seed
 from agents.watching import Watcher
 from metrics.base import Loss, Policy, View
 from metrics.gradients.per_sample import fewer, most_samples, sample_gradients
@@ -175,8 +175,8 @@ class ModelView(View):
 
     def generator(self, purpose: str) -> torch.Generator:
         """A generator that only run, moment and purpose determine."""
-        numbers = np.random.SeedSequence([*self.seed, zlib.crc32(purpose.encode())]).generate_state(1, np.uint64)
-        return torch.Generator(self.model.device).manual_seed(int(numbers[0] >> np.uint64(1)))
+        seed = hash_seed(*self.seed, zlib.crc32(purpose.encode()))
+        return torch.Generator(self.model.device).manual_seed(seed)
 
 
 @torch.no_grad()
