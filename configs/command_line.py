@@ -4,6 +4,8 @@ What a run resolves to is written back in the format of `--config`.
 """
 
 import copy
+import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -166,6 +168,11 @@ class Config:
     def arm(self) -> str:
         """The interventions in a word, such as `none`, `redo+spectral` or `redo+crelu+unit_adam`."""
         return arms.arm(self.as_dict())
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that the run depends on."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         """The configuration as `--config` reads it; where and how loudly to run is left out."""

@@ -17,7 +17,6 @@ run.lock       held by the process that writes here
 """
 
 import csv
-import hashlib
 import json
 import os
 import platform
@@ -45,9 +44,7 @@ State = Literal["running", "finished", "interrupted", "failed"]
 
 def default_path(config: Config) -> Path:
     """`runs/<benchmark>/<agent>-<arm>-s<seed>-<hash>`; the hash covers everything that the run depends on."""
-    content = json.dumps(config.as_dict(), sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:6]
-    return default_folder(config) / f"{config.names['agent']}-{config.arm}-s{config.run.seed}-{digest}"
+    return default_folder(config) / f"{config.names['agent']}-{config.arm}-s{config.run.seed}-{config.digest[:6]}"
 
 
 def default_folder(config: Config) -> Path:

@@ -3,8 +3,6 @@
 What is known of it stands in its directory, so that whoever looks, from this machine or another, sees the same.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,12 +54,11 @@ class Job:
     def of(cls, words: list[str], asked: Config | Population, folder: Path, benchmark: str, arm: str) -> "Job":
         """The job of a command line, as `configs.population.read` has read it."""
         if isinstance(asked, Population):
-            seeds, digest, names = tuple(asked.seeds), asked.digest, tuple(asked.names)
+            seeds, names = tuple(asked.seeds), tuple(asked.names)
             shown = asked.title.removeprefix(",".join(asked.arms))
         else:
-            content = json.dumps(asked.as_dict(), sort_keys=True)
-            seeds, digest, names = (asked.run.seed,), hashlib.sha256(content.encode()).hexdigest(), ()
-            shown = f"-s{asked.run.seed}"
+            seeds, names, shown = (asked.run.seed,), (), f"-s{asked.run.seed}"
+        digest = asked.digest
         path = folder / benchmark / f"{arm}{shown}-{digest[:6]}"
         return cls(benchmark, arm, seeds, tuple(words), path, digest, asked.run.steps * len(seeds), names)
 
