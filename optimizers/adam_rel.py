@@ -17,31 +17,18 @@ Never with equal betas: 0.99 and 0.99 make that first step ten times the learnin
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Annotated
 
 import torch
-from annotated_types import Gt
 
 from agents.interventions import Intervention
 from agents.layers import Param
 from configs.settings import SettingError
-from optimizers.base import AdamSettings
-from optimizers.targets import AtNewTarget, Unit, When
+from optimizers.targets import AtNewTarget, TargetSettings
 
 
 @dataclass
-class AdamRel(AdamSettings):
+class AdamRel(TargetSettings):
     """Adam whose step count starts at zero with every new target (Ellis et al. 2024)."""
-
-    when: When = "target"
-    """target: every rollout for PPO and A2C, every copy of the target network for DQN (the paper). periodic: every
-    `every` `unit`s. switch: when the task changes, an oracle that real life does not offer."""
-
-    every: Annotated[int, Gt(0)] = 1
-    """Period of when periodic, counted in `unit` and rounded up to the next rollout."""
-
-    unit: Unit = "rollouts"
-    """What `every` counts: steps of the network's own optimiser, steps in the environment, or rollouts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

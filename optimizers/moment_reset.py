@@ -11,29 +11,15 @@ A2C, with one step a rollout, leaves the gradient's sign. SAC, TD3, TQC and DQN 
 """
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Gt
 
 from agents.interventions import Intervention
 from agents.layers import Param
-from optimizers.base import AdamSettings
-from optimizers.targets import AtNewTarget, Unit, When
+from optimizers.targets import AtNewTarget, TargetSettings
 
 
 @dataclass
-class MomentReset(AdamSettings):
+class MomentReset(TargetSettings):
     """Adam whose moments are cleared with every new target (Asadi et al. 2023)."""
-
-    when: When = "target"
-    """target: every copy of the target network for DQN (the paper), every rollout for PPO and A2C. periodic: every
-    `every` `unit`s. switch: when the task changes, an oracle that real life does not offer."""
-
-    every: Annotated[int, Gt(0)] = 1
-    """Period of when periodic, counted in `unit` and rounded up to the next rollout."""
-
-    unit: Unit = "rollouts"
-    """What `every` counts: steps of the network's own optimiser, steps in the environment, or rollouts."""
 
     def interventions(self) -> list[Intervention]:
         """What clears the moments."""

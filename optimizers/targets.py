@@ -15,10 +15,26 @@ from annotated_types import Gt
 from agents.interventions import Intervention, Moment, MomentName, ResetEvent, Step
 from agents.layers import Network, Param
 from agents.stacking import Random
+from optimizers.base import AdamSettings
 from resets.base import TimedReset
 
 When = Literal["target", "periodic", "switch"]
 Unit = Literal["gradient_steps", "env_steps", "rollouts"]
+
+
+@dataclass
+class TargetSettings(AdamSettings):
+    """Base of the variants of Adam that forget at a new target."""
+
+    when: When = "target"
+    """target: every rollout for PPO and A2C (Ellis et al. 2024), every copy of the target network for DQN (Asadi et al.
+    2023). periodic: every `every` `unit`s. switch: when the task changes, an oracle that real life does not offer."""
+
+    every: Annotated[int, Gt(0)] = 1
+    """Period of when periodic, counted in `unit` and rounded up to the next rollout."""
+
+    unit: Unit = "rollouts"
+    """What `every` counts: steps of the network's own optimiser, steps in the environment, or rollouts."""
 
 
 @dataclass(kw_only=True)
