@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from configs.values import as_written
+
 NONE, FRESH, RENEWED = "none", "fresh", " renewed"
 STOCK_ACTIVATIONS = ("agent", "relu", "tanh", "elu", "leaky_relu")
 """Nonlinearities that make no arm of their own, as in `Config.arm`."""
@@ -139,10 +141,5 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        text = {True: "true", False: "false", None: "none"}[value]
-    elif isinstance(value, list):
-        text = ",".join(map(_shown, value[:LONGEST]))
-    else:
-        text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = as_written(value[:LONGEST] if isinstance(value, list) else value)
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"

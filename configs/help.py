@@ -62,12 +62,12 @@ def print_overview(program: str) -> None:
     )
     for group in ("agent", "reset", "regularizer", "network", "optimizer", "metrics"):
         several = SEVERAL_TOLD.get(group, "")
-        _section(console, f"--{group} NAME{several}", {name: _line(kind) for name, kind in CHOICES[group].items()})
+        _section(console, f"--{group} NAME{several}", {name: first_line(kind) for name, kind in CHOICES[group].items()})
     _section(console, "--schedule NAME or FILE.yaml", files.shipped("schedules"))
     _section(console, "--config NAME or FILE.yaml (a benchmark, or a run's config.yaml)", files.shipped("benchmarks"))
-    kinds = {name: _line(kind) for name, kind in KINDS.items()}
+    kinds = {name: first_line(kind) for name, kind in KINDS.items()}
     _section(console, "kinds of schedules: when things change (kind: in a schedule's file)", kinds)
-    _section(console, "what a schedule can change", {name: _line(kind) for name, kind in CHANGES.items()})
+    _section(console, "what a schedule can change", {name: first_line(kind) for name, kind in CHANGES.items()})
     _section(console, "--env ID (any Gymnasium id), of these families among others", environments())
     show_help(Run, program, "Settings of any run:")
     show_help(Members, program, "Settings of a population, many runs at once:")
@@ -97,5 +97,6 @@ def _section(console: Console, title: str, lines: Mapping[str, str]) -> None:
     console.print()
 
 
-def _line(kind: type[Any]) -> str:
+def first_line(kind: type[Any]) -> str:
+    """What a class's docstring begins with: its first sentence, on one line."""
     return (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")

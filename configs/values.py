@@ -41,6 +41,15 @@ def read(hint: Any, texts: Sequence[str]) -> Any:
     return Path(text) if hint is Path else text
 
 
+def as_written(value: Any) -> str:
+    """A value in one text, which can be read again."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(as_written, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def split(text: str) -> list[str]:
     """The items of a list in one text: `64,32`, `64 32` or `[64, 32]`."""
     return [item for item in re.split(r"[,\s]+", text.strip("()[] ")) if item]

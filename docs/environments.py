@@ -3,7 +3,6 @@
 The page comes from the code and from `bench/results/effects.json`; a test compares it, so that it can't go stale.
 """
 
-import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import files
+from configs.help import first_line
 from envs import make_plain_env
 from envs.changes import CHANGES
 from envs.reading import read_tasks
@@ -252,11 +252,6 @@ def page() -> str:
     parts.append("\n### What they do\n\n| change | what it does |\n|---|---|\n")
     parts += [f"| `{name}` | {first_line(kind)} |\n" for name, kind in CHANGES.items()]
     return "".join(parts)
-
-
-def first_line(kind: type[Any]) -> str:
-    """The first sentence of a class's docstring."""
-    return (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def example(settings: Mapping[str, Any]) -> Tasks:

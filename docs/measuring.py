@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from configs.help import first_line
+from configs.values import as_written
 from metrics import METRICS, Metric
 
 PAGE = Path(__file__).with_name("measuring.md")
@@ -121,12 +123,12 @@ def row(name: str, kind: type[Metric]) -> Iterator[str]:
     yield ", ".join(f"`{value}`" for value in kind.names)
     extras = [READS[kind.reads], *["first of each task"] * kind.at_switch, *["costly"] * kind.costly]
     yield ", ".join(extras) + ("; **default**" if kind.default else "")
-    yield ", ".join(f"{entry.name.replace('_', '-')} {plain(entry.default)}" for entry in fields(kind)) or "–"
+    yield ", ".join(f"{entry.name.replace('_', '-')} {as_written(entry.default)}" for entry in fields(kind)) or "–"
 
 
 def linked(kind: type[Any]) -> str:
     """The first sentence of the class's docstring, its paper a link where the module's docstring gives an arXiv id."""
-    first = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
+    first = first_line(kind)
     module = inspect.getdoc(sys.modules[kind.__module__]) or ""
     named = re.search(r"\(([^()]*\d{4}[^()]*)\)", first)
     if named is None:
@@ -138,15 +140,6 @@ def linked(kind: type[Any]) -> str:
     if not found or ";" in named[1]:
         return first
     return first.replace(named[0], f"([{named[1]}](https://arxiv.org/abs/{found[-1]}))")
-
-
-def plain(value: Any) -> str:
-    """A default as one writes it."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(plain(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def task_rows() -> Iterator[str]:

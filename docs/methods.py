@@ -14,6 +14,8 @@ from typing import Any
 
 from agents.interventions import Intervention
 from configs.flags import canonical
+from configs.help import first_line
+from configs.values import as_written
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS
 from resets import RESETS, PlasticityInjection, TimedReset
@@ -136,13 +138,12 @@ def row(name: str, kind: type[Intervention], costs: dict[str, Any]) -> Iterator[
 
 def idea(kind: type[Any]) -> str:
     """The first sentence of the class's docstring, without the paper."""
-    first = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
-    return re.sub(r" \([^()]*\d{4}[^()]*\)", "", first)
+    return re.sub(r" \([^()]*\d{4}[^()]*\)", "", first_line(kind))
 
 
 def paper(kind: type[Any]) -> str:
     """The paper as the class's docstring names it, with a link where the module's docstring gives its arXiv id."""
-    named = re.search(r"\(([^()]*\d{4}[^()]*)\)", (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "))
+    named = re.search(r"\(([^()]*\d{4}[^()]*)\)", first_line(kind))
     module = inspect.getdoc(sys.modules[kind.__module__]) or ""
     arxiv = re.search(r"arXiv[\s:]+(\d{4}\.\d{5})", module)
     text = named[1] if named else ""
@@ -170,16 +171,7 @@ def fires(item: Intervention) -> str:
 def defaults(kind: type[Any]) -> str:
     """Settings and their defaults as one writes them on the command line."""
     shown = [entry for entry in fields(kind) if entry.name not in SHARED]
-    return ", ".join(f"{canonical(entry.name)} {plain(entry.default)}" for entry in shown)
-
-
-def plain(value: Any) -> str:
-    """A default as one writes it."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(plain(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{canonical(entry.name)} {as_written(entry.default)}" for entry in shown)
 
 
 def cost(name: str, costs: dict[str, Any]) -> str:
