@@ -119,11 +119,6 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
-    def errors(self) -> Path:
-        """What went wrong, for whoever looks for the reason."""
-        return self.path / "error.txt"
-
-    @property
     def lock(self) -> Path:
         """Held by the process that writes here."""
         return self.path / LOCK
