@@ -1,5 +1,6 @@
 """Which runs may be compared: those whose configurations differ in their arms and seeds only."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,14 @@ def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs belong to one study; an arm with a nonlinearity of its own goes with any stock one."""
     either = {activation(one), activation(other)}
     return identity(one) == identity(other) and (ANY in either or len(either) == 1)
+
+
+def pair(config: Mapping[str, Any]) -> str:
+    """A digest of what an arm's run and the fresh arm's have in common: all but the arm, the seed included.
+
+    Runs of another digest are no pair; those of the same one still may not be `comparable`.
+    """
+    return hashlib.sha256(f"{config.get('seed')} {identity(config)}".encode()).hexdigest()[:16]
 
 
 def activation(config: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 config.yaml    the resolved configuration; `--config` repeats the run
 versions.json  versions of Python, of every package that matters, and of the system
-status.json    running, finished, interrupted or failed, and how far it came
+status.json    running, finished, interrupted or failed, and how far it came; once trained, which runs it pairs with
 events.jsonl   every switch and every reset, a line each
 tasks.csv      a row for each task
 episodes.csv   a row for each episode
@@ -209,10 +209,17 @@ class RunDirectory:
         with self.tasks.open(newline="") as file:
             return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
-    def set_status(self, state: State, steps: int, seconds: float = 0.0) -> None:
-        """Record how the run stands and how long it took, so that a reader never sees half a file."""
+    def set_status(self, state: State, steps: int, seconds: float = 0.0, pair: str = "") -> None:
+        """Record how the run stands and how long it took, so that a reader never sees half a file.
+
+        Args:
+            state: how it stands.
+            steps: environment steps that are done.
+            seconds: that they took.
+            pair: digest of study and seed (`configs.studies.pair`), from when all its tasks are in the table.
+        """
         status: dict[str, Any] = {"state": state, "steps": steps, "seconds": round(seconds, 1), "process": os.getpid()}
-        status["host"] = platform.node()
+        status |= {"host": platform.node()} | ({"pair": pair} if pair else {})
         write_atomically(self.path / "status.json", json.dumps(status))
 
     def make(self) -> None:

@@ -1,18 +1,24 @@
 """What a finished run earned in one number each, and how much less than the fresh agent beside it.
 
 The fresh arm of a run is the one in the same folder whose configuration differs in the interventions alone and which
-makes every network anew at every switch. Whichever of the two finishes last writes the gap down for both, so that
-TensorBoard's HParams tab can sort runs by it.
+makes every network anew at every switch. Whichever of the two is trained last writes the gap down, or both do where
+they end at the same moment, so that TensorBoard's HParams tab can sort runs by it.
 """
 
+import csv
+import io
 import math
 import os
-from collections.abc import Iterator
+import platform
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from configs import arms, files, studies
 from configs.settings import UsageError
@@ -20,19 +26,20 @@ from metrics import tasks
 from metrics.tasks import later
 from recording.directory import RunDirectory
 
+FILE = "events.out.tfevents.9999999999.gap"
+"""The event file of a gap; its name comes after those of all others, which begin with the seconds of a clock."""
+
 
 def column(rows: list[dict[str, Any]], name: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """A column of `tasks.csv`; NaN where a task has no number."""
-    return np.array([row[name] if isinstance(row[name], (int, float)) else math.nan for row in rows], dtype=float)
+    values = (row.get(name) for row in rows)
+    return np.array([value if isinstance(value, (int, float)) else math.nan for value in values], dtype=float)
 
 
 def finals(directory: RunDirectory) -> dict[str, float]:
-    """Mean returns over the later tasks, and the plasticity gap where the fresh arm has finished too; NaN where not."""
-    rows = directory.read_tasks()
-    if _is_fresh(directory):
-        return figures(rows) | {"plasticity_gap": 0.0}
-    fresh = next((other for other in beside(directory) if _is_fresh(other)), None)
-    return figures(rows, None if fresh is None else fresh.read_tasks())
+    """Mean returns over the later tasks, and the fresh arm's gap to itself, which is 0."""
+    own = figures(directory.read_tasks())
+    return own | {"plasticity_gap": 0.0} if _is_fresh(_config(directory)) else own
 
 
 def figures(rows: list[dict[str, Any]], fresh: list[dict[str, Any]] | None = None) -> dict[str, float]:
@@ -48,34 +55,81 @@ def gap(fresh: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
     return _mean(later(tasks.gap(theirs[:known], ours[:known])))
 
 
-def beside(directory: RunDirectory) -> Iterator[RunDirectory]:
-    """The finished runs in the same folder that differ in the arm alone."""
+def write_gaps(directory: RunDirectory) -> None:
+    """Write down the gap of a run that is trained, or, where it is the fresh arm, those of all that are beside it."""
     own = _config(directory)
-    for path in sorted(directory.path.resolve().parent.iterdir()):
-        other = RunDirectory(path)
-        with suppress(OSError):  # somebody else's, which may not be read
-            if path == directory.path.resolve() or not path.is_dir() or path.is_symlink():
-                continue
-            if other.state() == "finished":
-                theirs = _config(other)
-                if theirs.get("seed") == own.get("seed") and studies.comparable(own, theirs):
-                    yield other
-
-
-def tell_others(directory: RunDirectory) -> None:
-    """A fresh arm has finished: give those that have waited for it their gap."""
-    if not _is_fresh(directory):
+    others = beside(directory)
+    if not _is_fresh(own):
+        fresh = next((other for other, config in others if _is_fresh(config)), None)
+        if fresh is not None:
+            write_gap(directory, gap(_tasks(fresh), directory.read_tasks()))
         return
-    fresh = directory.read_tasks()
-    for other in beside(directory):
-        found = gap(fresh, other.read_tasks())
-        if not math.isnan(found) and os.access(other.path, os.W_OK):
-            with SummaryWriter(str(other.path)) as writer:
-                writer.add_scalar("final/plasticity_gap", found, other.status().get("steps", 0))
+    everyone = sorted([(directory, own), *others], key=lambda entry: entry[0].path.resolve().name)
+    # Whoever looks, the first by name is it.
+    first = _tasks(next(other for other, config in everyone if _is_fresh(config)))
+    for other, config in everyone:
+        # Of a directory that is another user's, or moved away just now, nothing is asked.
+        if not _is_fresh(config) and os.access(other.path, os.W_OK):
+            with suppress(PermissionError, FileNotFoundError):
+                write_gap(other, gap(first, _tasks(other)))
 
 
-def _is_fresh(directory: RunDirectory) -> bool:
-    return arms.arm(_config(directory)) == arms.FRESH
+def write_gap(directory: RunDirectory, found: float) -> None:
+    """Put a gap into TensorBoard's curves, in an event file of its own that replaces the one that may be there.
+
+    So nobody needs to know who else writes it: it stands there once, however often and by however many it is written.
+    """
+    if math.isnan(found):
+        return
+    now, steps = time.time(), directory.status().get("steps")
+    point = Summary(value=[Summary.Value(tag="final/plasticity_gap", simple_value=found)])
+    content = io.BytesIO()
+    writer = RecordWriter(content)
+    for event in (
+        Event(wall_time=now, file_version="brain.Event:2"),
+        Event(wall_time=now, step=steps if isinstance(steps, int) else 0, summary=point),
+    ):
+        writer.write(event.SerializeToString())
+    temporary = directory.path / f".gap-{platform.node()}-{os.getpid()}.tmp"  # not that of others who write it now
+    try:
+        temporary.write_bytes(content.getvalue())
+        temporary.replace(directory.path / FILE)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def beside(directory: RunDirectory) -> Iterator[tuple[RunDirectory, dict[str, Any]]]:
+    """The trained runs in the same folder that differ in the arm alone, by name, each with its configuration.
+
+    A folder may hold thousands of runs, and YAML takes long to read: status files say which are of this study and seed.
+    Those of older releases do not, so that their configurations are read.
+    """
+    own, here = _config(directory), directory.path.resolve()
+    pair = studies.pair(own)
+    names: list[str] = []
+    with suppress(OSError), os.scandir(here.parent) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in names:
+        other = RunDirectory(here.parent / name)
+        with suppress(OSError):  # somebody else's, which may not be read
+            status = other.status()
+            if name == here.name or status.get("pair", pair if status.get("state") == "finished" else "") != pair:
+                continue
+            theirs = _config(other)
+            if theirs.get("seed") == own.get("seed") and studies.comparable(own, theirs):
+                yield other, theirs
+
+
+def _is_fresh(config: Mapping[str, Any]) -> bool:
+    return arms.arm(config) == arms.FRESH
+
+
+def _tasks(directory: RunDirectory) -> list[dict[str, Any]]:
+    """The tasks of another run; none where its table cannot be read, which is not this run's affair."""
+    try:
+        return directory.read_tasks()
+    except (OSError, ValueError, csv.Error):
+        return []
 
 
 def _config(directory: RunDirectory) -> dict[str, Any]:

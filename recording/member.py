@@ -18,6 +18,7 @@ from agents.sb3 import agent_state, begin_episodes, load_agent_state, load_repla
 from checkpoints.randomness import global_state, set_global_state
 from checkpoints.segments import Arrays, Ring
 from checkpoints.tree import Tree
+from configs import studies
 from configs.command_line import Config
 from envs import Tasks
 from envs.normalize import Normalize
@@ -125,7 +126,12 @@ class Member:
         with suppress(OSError):  # where the disk is full, which is being told already
             self.recorder.close()
             self.output.close()
-            self.directory.set_status(state, self.model.num_timesteps, seconds)
+            self.set_status(state, seconds, is_trained=state == "finished")
+
+    def set_status(self, state: State, seconds: float, is_trained: bool) -> None:
+        """Write down how it stands and, once all its tasks are in the table, by what others find it."""
+        pair = studies.pair(self.config.as_dict()) if is_trained else ""
+        self.directory.set_status(state, self.model.num_timesteps, seconds, pair)
 
 
 class Followers(CallbackList):

@@ -127,8 +127,8 @@ class PopulationRun(Run):
                 mean.close()
             self.directory.set_status(state, checkpointer.step, checkpointer.seconds)
 
-    def _tell_others(self) -> None:
-        """They have been told already: all members end together."""
+    def _compare(self, seconds: float) -> None:
+        """Gaps are among the members' final figures already: all of them end together."""
 
     def _tell_end(self, state: State, saved: int | None) -> None:
         self.arm_table.print_summary()

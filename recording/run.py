@@ -31,7 +31,7 @@ from recording.checkpointer import MISFITS, Checkpointer, misfit, read_lengths, 
 from recording.console import ProgressBar, TaskTable
 from recording.directory import RunDirectory, State, versions
 from recording.failures import FilesWatch, run_errors
-from recording.gap import finals, tell_others
+from recording.gap import finals, write_gaps
 from recording.member import Member
 from recording.recorder import TaskRow
 from recording.signals import Interruption
@@ -159,6 +159,7 @@ class Run:
                 with interruption:
                     self._train(bar, checkpointer.at_rollout)
                 self._finish()
+                self._compare(checkpointer.seconds)
             state = "finished"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -170,7 +171,6 @@ class Run:
                 member.close(state, checkpointer.seconds)
             self._close(state, checkpointer)
         if state == "finished":
-            self._tell_others()
             if all(directory.state() == "finished" for directory in self._directories()):
                 shutil.rmtree(self.directory.checkpoints, ignore_errors=True)
             else:  # the disk is full just now: what it can be finished from stays
@@ -236,8 +236,15 @@ class Run:
     def _close(self, state: State, checkpointer: Checkpointer) -> None:
         """What is left to close once the members are."""
 
-    def _tell_others(self) -> None:
-        tell_others(self.directory)
+    def _compare(self, seconds: float) -> None:
+        """Write down the gap between this run and those beside it.
+
+        First it says that it is trained, then it looks for others that do: of two that end at the same moment at least
+        one sees the other. And all that before it is finished: a run that is killed here is taken up and does it again.
+        """
+        (member,) = self.members
+        member.set_status("running", seconds, is_trained=True)
+        write_gaps(self.directory)
 
     def _tell_end(self, state: State, saved: int | None) -> None:
         path = self.directory.path

@@ -16,7 +16,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
 
 from configs.arms import FRESH
 from configs.population import Population
@@ -25,6 +24,7 @@ from recording.arm_table import ArmTable, summaries
 from recording.console import REFRESH_SECONDS, Bar, ProgressBar, progress
 from recording.directory import State
 from recording.failures import RunError
+from recording.gap import write_gap
 from recording.mean_curves import merge
 from recording.members import PopulationDirectory
 from recording.populating import train_members
@@ -261,5 +261,4 @@ def join(population: Population, shares: Sequence[Share], directory: PopulationD
     for config, name, summary in zip(population.members, population.names, found, strict=True):
         fresh = f"{FRESH}-s{config.run.seed}"
         if fresh in together and together[fresh] != together[name]:
-            with SummaryWriter(str(directories[name].path)) as writer:
-                writer.add_scalar("final/plasticity_gap", summary["plasticity_gap"], population.run.steps)
+            write_gap(directories[name], summary["plasticity_gap"])

@@ -308,6 +308,18 @@ def test_processes_share_the_members_leave_when_told_to_and_go_on_where_they_wer
         assert means[0] == means[1]
 
 
+@pytest.mark.parametrize("stack", [(), ("--no-stack",)], ids=["at once", "in turn"])
+def test_members_that_processes_share_have_their_gaps_once(stack: tuple[str, ...]) -> None:
+    population, directory = train_shares_here([*BASE.split(), *ARMS.split(), "--processes", "2", *stack], "p")
+    for _ in range(2):  # as after a death at the very end
+        join(population, split(population, directory), directory)
+    for own in directory.of(population):
+        fresh = RunDirectory(own.path.with_name(f"fresh-s{own.path.name[-1]}"))
+        (found,) = scalars(own.path)["final/plasticity_gap"].values()
+        assert found == pytest.approx(gap(fresh.read_tasks(), own.read_tasks()), rel=1e-5)
+        assert [tag for tag, *_ in points(own.path)].count("final/plasticity_gap") == 1
+
+
 @pytest.mark.parametrize("has_config", [False, True])
 def test_a_share_that_ended_before_it_was_saved_begins_where_it_is(has_config: bool) -> None:
     words = [*BASE.split(), *ARMS.split(), "--processes", "2", "--steps", "256"]
