@@ -6,17 +6,15 @@ Timed resets fire once a rollout here, whatever their default period: an upper b
 
 Times are those of the processor, since other programs share it. Ratios are medians over rounds, each a method's time
 over the mean of the plain agent's just before and just after it; the range is that of the middle half of the rounds.
-`--write` keeps them in `bench/results/`, from where `docs/methods.md` takes them.
+`--write` keeps each in `bench/results/` as soon as it is measured, from where `docs/methods.md` takes them; those that
+were not measured now stay as they are.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import gymnasium as gym
 import stable_baselines3 as sb3
 import torch
+from keeping import keep
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -185,7 +184,10 @@ def main() -> None:
     figures: dict[str, dict[str, dict[str, float]]] = {arm.name: {} for arm in chosen}
     for hidden in options.hidden:
         for arm in track(chosen, f"{options.agent} {hidden}x{hidden}", console=console, transient=True):
-            figures[arm.name][f"{hidden}x{hidden}"] = ratios(options.agent, hidden, arm, options.rounds)
+            found = ratios(options.agent, hidden, arm, options.rounds)
+            figures[arm.name][f"{hidden}x{hidden}"] = found
+            if options.write:
+                keep(RESULTS, {f"{hidden}x{hidden}": found}, options.agent, "methods", arm.name)
     table = Table(
         "room",
         "method",
@@ -196,19 +198,6 @@ def main() -> None:
         cells = [f"{cell['ratio']:.2f} ({cell['low']:.2f}-{cell['high']:.2f})" for cell in figures[arm.name].values()]
         table.add_row(arm.room, arm.name, *cells)
     console.print(table)
-    if options.write:
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        entry = kept.setdefault(options.agent, {"methods": {}})
-        entry["methods"] |= figures
-        entry["made"] = {
-            "date": str(date.today()),
-            "command": f"python bench/interventions.py --agent {options.agent} --rounds {options.rounds} --write",
-            "versions": (
-                f"Python {platform.python_version()}, torch {torch.__version__}, stable-baselines3 {sb3.__version__}"
-            ),
-        }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,20 +4,20 @@ Trains the same run with no metrics, with the default set and with all, in turns
 for each set: the share of a run's processor time that is spent in measuring, by clocks around all that measures; and
 the whole run's time over that of the run without metrics, which has what the clocks don't see as well, event files
 above all, and the noise of the machine: it is the median over rounds, with their middle half.
-`--write` keeps the figures in `bench/results/measuring.json`.
+`--write` keeps the figures of each case in `bench/results/measuring.json`, from where `docs/measuring.md` takes them;
+those that were not measured now stay as they are.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from keeping import keep
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.callbacks import BaseCallback
@@ -25,7 +25,7 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from configs.building import build
 from configs.command_line import parse
-from recording.directory import RunDirectory, versions
+from recording.directory import RunDirectory
 from recording.measuring import Measurer
 from recording.recorder import Recorder
 from recording.tensorboard import Curves
@@ -120,7 +120,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.distributions.Distribution.set_default_validate_args(False)
-    figures: dict[str, dict[str, dict[str, float]]] = {}
     table = Table("case", "metrics", "share of the time", "time over that of none (middle half)")
     for case in options.cases:
         words = CASES[case].split()
@@ -131,19 +130,16 @@ def main() -> None:
             for name in SETS:
                 with tempfile.TemporaryDirectory() as folder:
                     seconds[name].append(run(" ".join(words), name, Path(folder) / "run"))
-        figures[case] = {}
+        figures: dict[str, dict[str, float]] = {}
         for name in SETS[1:]:
             share = statistics.median(inside / whole for whole, inside in seconds[name])
             ratios = [own / plain for (own, _), (plain, _) in zip(seconds[name], seconds["none"], strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-            figures[case][name] = {"share": share, "ratio": middle, "low": low, "high": high}
+            figures[name] = {"share": share, "ratio": middle, "low": low, "high": high}
             table.add_row(case, name, f"{100 * share:.1f} %", f"{middle:.3f} ({low:.3f} to {high:.3f})")
+        if options.write:
+            keep(RESULTS, {case: figures}, "cases")
     Console().print(table)
-    if options.write:
-        made = {"date": str(date.today()), "command": f"python bench/measuring.py --rounds {options.rounds} --write"}
-        kept = json.loads(RESULTS.read_text())["cases"] if RESULTS.exists() else {}
-        cases = {case: found for case in CASES if (found := figures.get(case) or kept.get(case))}
-        RESULTS.write_text(json.dumps({"cases": cases, "made": made | versions()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

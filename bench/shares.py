@@ -7,18 +7,15 @@ step of one member. `--write` keeps them in `bench/results/shares.json`.
 
 import argparse
 import inspect
-import json
-import shlex
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
+from keeping import keep
 from racing.cases import CASES, ONE, POPULATION, SB3_THREAD, SIDES
 from racing.stopwatch import Stopwatch
 from racing.worker import learn
@@ -38,7 +35,6 @@ from agents.population.on_policy import OnPolicyStack
 from agents.population.replay import Replay
 from agents.population.squashed import Squashed
 from agents.population.stepping import Stepper
-from recording.directory import versions
 
 RESULTS = Path(__file__).parent / "results" / "shares.json"
 SHOWN = {"SB3": SB3_THREAD, "population of 1": ONE, "population of {}": POPULATION}
@@ -114,20 +110,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="that each side is looked at, at least")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     options = parser.parse_args()
-    figures = {}
     for name in options.only:
         case = CASES[name]
         found = {label.format(case.members): microseconds(name, side, options.seconds) for label, side in SHOWN.items()}
-        figures[name] = {"title": case.title, "microseconds": found}
+        if options.write:
+            keep(RESULTS, {name: {"title": case.title, "microseconds": found}}, "cases")
         table = Table("part", *found, title=f"{case.title}: microseconds of a step")
         for part in (*PARTS, REST):
             table.add_row(part, *(f"{own[part]:,.0f}" for own in found.values()))
         table.add_row("all", *(f"{sum(own.values()):,.0f}" for own in found.values()))
         console.print(table)
-    if options.write:
-        command = shlex.join(["python", "bench/shares.py", *sys.argv[1:]])
-        made = {"date": date.today().isoformat(), "command": command, **versions()}
-        RESULTS.write_text(json.dumps({"cases": figures, "made": made}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,23 +6,18 @@ actions, so that both go through the same episodes. Ant and Humanoid also come w
 
 Times are those of the processor, since other programs share it. Figures are medians over rounds, ratios each
 `DummyVecEnv`'s time just before and just after over that of the batch; the range is that of the middle half of the
-rounds. `--write` keeps them in `bench/results/`.
+rounds. `--write` keeps them in `bench/results/`, where those that were not measured now stay as they are.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-import mujoco
 import numpy as np
-import stable_baselines3 as sb3
+from keeping import keep
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -117,19 +112,7 @@ def main() -> None:
         table.add_row(name, f"{figure['dummy']:.0f}", f"{figure['batch']:.0f}", ratio)
     console.print(table)
     if options.write:
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"environments": {}}
-        kept["environments"] |= made
-        flags = f"--n-envs {options.n_envs} --steps {options.steps} --rounds {options.rounds}"
-        kept["made"] = {
-            "date": str(date.today()),
-            "command": " ".join(["python bench/stepping.py", *options.only, flags, "--write"]),
-            "versions": (
-                f"Python {platform.python_version()}, mujoco {mujoco.__version__}, gymnasium {gym.__version__}, "
-                f"stable-baselines3 {sb3.__version__}, numpy {np.__version__}"
-            ),
-        }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        keep(RESULTS, made, "environments")
 
 
 if __name__ == "__main__":

@@ -21,18 +21,14 @@ puts them into the page.
 """
 
 import argparse
-import json
-import os
-import platform
-import shlex
 import subprocess
 import sys
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from keeping import cores, keep
 from racing import methods, scaling
 from racing.arithmetic import best_rate
 from racing.cases import CASES, SIDES, Case
@@ -41,8 +37,6 @@ from racing.ratios import MEASURES, Speed, answer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-
-from recording.directory import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "throughput.json"
@@ -83,7 +77,7 @@ def main() -> None:
             except RaceError as error:
                 sys.exit(f"throughput.py: a process of {name} failed: {error}")
         if options.write:
-            keep(options.device, name, found | {"made": how_made()})
+            keep(RESULTS, {name: found}, torch.device(options.device).type)
 
 
 def compare(name: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
@@ -159,31 +153,6 @@ def growth(options: argparse.Namespace) -> dict[str, Any]:
     if options.write:
         scaling.draw(points, FIGURE.with_stem(FIGURE.stem + "_cuda" * (kind == "cuda")))
     return {"best": {"size": size, "flops": float(f"{rate:.4g}")}, "points": scaling.as_json(points)}
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def keep(device: str, name: str, found: dict[str, Any]) -> None:
-    """Put one case's figures among those kept."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept.setdefault(torch.device(device).type, {})[name] = found
-    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-
-
-def how_made() -> dict[str, Any]:
-    """How and on what figures are made."""
-    told = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-    processor = next((value.strip() for key, value in told.items() if key.strip() == "model name"), platform.machine())
-    command = shlex.join(["python", "bench/throughput.py", *sys.argv[1:]])
-    return {
-        "date": date.today().isoformat(),
-        "command": command,
-        **versions(),
-        "machine": f"{cores()} cores, {processor}",
-    }
 
 
 def version_of_sbx(python: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from configs.help import first_line
 from configs.values import as_written
 from metrics import METRICS, Metric
+from reporting.provenance import sources
 
 PAGE = Path(__file__).with_name("measuring.md")
 COSTS = Path(__file__).parent.parent / "bench" / "results" / "measuring.json"
@@ -70,8 +71,8 @@ python report.py runs/cartpole_permuted                              # compares 
 """
 
 COST = """Cost: the share of a run's processor time that measuring takes, and the run's time over that without any
-metric (median and middle half), which a busy machine blurs. `{command}` ({note}), {date}, Python {python}, torch
-{torch}. All metrics stay below a tenth in short tasks of wide networks too; `--measure-costly-every` thins them out.
+metric (median and middle half), which a busy machine blurs. {sources}.
+All metrics stay below a tenth in short tasks of wide networks too; `--measure-costly-every` thins them out.
 
 | run | default | all |
 |---|---|---|
@@ -155,6 +156,7 @@ def costs() -> str:
     if not COSTS.exists():
         return ""
     found = json.loads(COSTS.read_text())
+    made = {case: sets["made"] for case, sets in found["cases"].items()}
     rows = []
     for case, sets in found["cases"].items():
         cells = [
@@ -162,7 +164,7 @@ def costs() -> str:
             for cell in (sets["default"], sets["all"])
         ]
         rows.append(f"| {case} | {' | '.join(cells)} |")
-    return COST.format(rows="\n".join(rows), **({"note": "all cases"} | found["made"]))
+    return COST.format(rows="\n".join(rows), sources=sources(made))
 
 
 if __name__ == "__main__":

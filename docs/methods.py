@@ -18,6 +18,7 @@ from configs.help import first_line
 from configs.values import as_written
 from optimizers import OPTIMIZERS
 from regularizers import REGULARIZERS
+from reporting.provenance import sources
 from resets import RESETS, PlasticityInjection, TimedReset
 
 PAGE = Path(__file__).with_name("methods.md")
@@ -47,7 +48,7 @@ policies are PPO's. Exceptions are named below.
 
 COST = """time of PPO's training with the method at its defaults over that without, networks of 64x64 and 256x256
   units, median and middle half of the rounds; timed resets fire at every rollout here, whatever their period.
-  Another round moves a figure by about 0.05. `{command}`, {date}, {versions}."""
+  Another round moves a figure by about 0.05. {sources}."""
 
 OPTIMIZERS_HEAD = """
 ## Optimisers
@@ -106,7 +107,8 @@ NETWORKS = {
 def page() -> str:
     """The whole page."""
     costs = json.loads(COSTS.read_text())["ppo"]
-    parts = [HEAD.format(cost=COST.format(**costs["made"]))]
+    made = {f"`{name}` {width}": cells[width]["made"] for name, cells in costs["methods"].items() for width in WIDTHS}
+    parts = [HEAD.format(cost=COST.format(sources=sources(made)))]
     for title, flag, registry in (
         ("Resets", "--reset", RESETS),
         ("Regularisers and projections", "--regularizer", REGULARIZERS),

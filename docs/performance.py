@@ -116,7 +116,7 @@ def shares() -> str:
     if not path.exists():
         return f"{NOT_MEASURED}\n"
     found = json.loads(path.read_text())
-    return "\n".join(_shares(found["cases"])) + provenance([found["made"]])
+    return "\n".join(_shares(found["cases"])) + provenance([case["made"] for case in found["cases"].values()])
 
 
 def _shares(cases: dict[str, Any]) -> Iterator[str]:

@@ -1,13 +1,16 @@
-"""Where results come from: the commands that made the runs, and the versions they were made with."""
+"""Where results come from: the commands that made runs and figures, and the versions they were made with."""
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reporting.reading import json_object
 from reporting.runs import Run
 from reporting.words import counted
+
+SHOWN = {"python": "Python", "torch": "torch", "stable-baselines3": "stable-baselines3"}
+"""Versions that are told of with measured figures."""
 
 
 def command(run: Run) -> str:
@@ -30,6 +33,23 @@ def versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
         )
         for name, each in found.items()
     ]
+
+
+def sources(made: Mapping[str, Mapping[str, str]]) -> str:
+    """How the figures of some cases were made, as `bench/keeping.py` keeps it: that of most of them first.
+
+    Args:
+        made: by case, as it is to be called.
+
+    Returns:
+        Clauses; all but the first begin with the cases that they are about.
+    """
+    ways: dict[str, list[str]] = {}
+    for case, one in made.items():
+        named = (f"{title} {one[name]}" for name, title in SHOWN.items() if name in one)
+        ways.setdefault(", ".join([f"`{one['command']}`", one["date"], *named]), []).append(case)
+    first, *others = sorted(ways, key=lambda way: -len(ways[way]))
+    return "; ".join([first, *(f"{', '.join(ways[way])}: {way}" for way in others)])
 
 
 def _versions(path: Path) -> dict[str, str]:
