@@ -4,10 +4,12 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("ray")
+import ray
 from ray.cluster_utils import Cluster
 
 import sweep
@@ -51,6 +53,17 @@ def test_a_node_that_is_lost_takes_nothing_with_it(cluster: Cluster, undisturbed
     assert any("its worker was lost; it goes on later" in sentence for sentence in heard.said)
     assert any("it was ended from outside (status -9); it goes on later" in sentence for sentence in heard.said)
     same(sweep_.jobs, undisturbed)
+
+
+@pytest.mark.parametrize(("most", "slots"), [(1, 1), (2, 2), (3, 2), (None, 2)])
+def test_a_cluster_is_used_as_far_as_asked_for(most: int | None, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `--jobs`: of two processors those that are there, or fewer; Ray is not asked for more of an address."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray, "init", lambda **given: asked.append(given))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "memory": 9.0})
+    assert Ray("auto", most).slots() == slots
+    assert asked[0]["address"] == "auto"
+    assert "num_cpus" not in asked[0]
 
 
 def test_no_cluster_at_an_address_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

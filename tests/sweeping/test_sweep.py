@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,6 +160,28 @@ def test_files_of_the_users_own_folder_are_found_but_hide_none_of_ours(tmp_path:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 cells done" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "most"),
+    [
+        ("--engine ray --address auto --jobs 3", "auto", 3),
+        ("--jobs 3 --address 10.0.0.1:6379 --engine ray", "10.0.0.1:6379", 3),
+        ("--engine ray --address auto", "auto", None),
+        ("--engine ray --jobs 3", None, 3),
+        ("--engine ray", None, len(os.sched_getaffinity(0))),
+    ],
+)
+def test_a_cluster_has_as_many_jobs_as_asked_for(
+    words: str, address: str | None, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that it has processors for where nothing is said; on a cluster of one's own the cores are the number."""
+    made: list[tuple[Any, ...]] = []
+    engine = types.ModuleType("sweeping.ray_engine")
+    vars(engine)["Ray"] = lambda *arguments: made.append(arguments)
+    monkeypatch.setitem(sys.modules, "sweeping.ray_engine", engine)
+    sweep.make_engine(sweep.read(["first_look", *words.split()]))
+    assert made == [(address, most)]
 
 
 def test_a_folder_that_cannot_be_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
