@@ -27,7 +27,7 @@ def read_tasks(tree: Mapping[str, Any], seed: int = 0) -> Tasks:
     settings = dict(tree)
     kind = settings.pop("kind", None)
     known = {**SCHEDULES, **COMPOSITIONS}
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ValueError(f"kind must be one of {', '.join(known)}, not {kind!r}{did_you_mean(kind, known)}")
     if kind in COMPOSITIONS:
         parts = {name: read_tasks(part, seed) for name, part in (settings.pop("parts", None) or {}).items()}
@@ -36,7 +36,7 @@ def read_tasks(tree: Mapping[str, Any], seed: int = 0) -> Tasks:
     for label, block in (settings.pop("changes", None) or {}).items():
         content = dict(block or {})
         name = content.pop("change", label)
-        if name not in CHANGES:
+        if not isinstance(name, str) or name not in CHANGES:
             raise ValueError(f"there is no change {name!r}{did_you_mean(name, CHANGES)}")
         changes[label] = _made(CHANGES[name], content, label)
     return Tasks(_made(SCHEDULES[kind], settings, kind), changes, seed)

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import train
 from agents import AGENTS
 from agents.policies import STOCK
 from configs import arms, files
@@ -150,6 +151,20 @@ def test_a_label_names_a_change(write: Any) -> None:
 def test_a_label_that_could_be_no_flag_is_refused(write: Any, label: str) -> None:
     with pytest.raises(UsageError, match="cannot label a change"):
         parse(["--schedule", write(LABELLED % (label if label.startswith("'") else f"'{label}'"))])
+
+
+@pytest.mark.parametrize(
+    "name", ["[reward_scale]", "{reward_scale: 1}", "3", "1.5", "true", "null", "2020-01-01", "''"]
+)
+def test_a_change_whose_name_is_no_text_is_told_in_a_sentence(
+    write: Any, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write((LABELLED % "x").replace("change: reward_scale", f"change: {name}"))
+    assert train.main(["--env", "CartPole-v1", "--schedule", path]) == 2
+    found = capsys.readouterr().err
+    assert found.startswith(f"train.py: error: {path}: there is no change ")
+    assert "choose one of observation_permutation, " in found
+    assert found.count("\n") == 1
 
 
 @pytest.mark.parametrize(

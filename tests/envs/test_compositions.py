@@ -172,6 +172,9 @@ def test_scaling_shrinks_every_number_of_steps() -> None:
     }
 
 
+NO_TEXT: list[Any] = [["pendulum"], {"pendulum": 1}, 3, 1.5, True, None]
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
@@ -182,6 +185,8 @@ def test_scaling_shrinks_every_number_of_steps() -> None:
             {"kind": "constant", "changes": {"pendulum": {"lo": 1}}},
             "pendulum: 'lo' is not a setting here; did you mean 'low'?",
         ),
+        *(({"kind": kind}, "kind must be one of .*, not ") for kind in NO_TEXT),
+        *(({"kind": "constant", "changes": {"x": {"change": name}}}, "there is no change ") for name in NO_TEXT),
         ({"kind": "together"}, "a composition needs at least one part"),
         ({"kind": "stages", "lengths": [1, 2], "parts": {"a": {"kind": "constant"}}}, "1 stages need 0 lengths, not 2"),
     ],
