@@ -11,6 +11,7 @@ from metrics.ranks import singular_values
 from regularizers import EffectiveRank
 from regularizers.effective_rank import effective_rank
 from tests.features import Watched
+from tests.models import train
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -121,3 +122,28 @@ def test_it_is_applied_every_so_many_steps() -> None:
     assert applied == [True, False, False, True, False, False, True]
     assert not erank.uses("after_step")
     assert EffectiveRank().uses("after_step")
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
+def test_what_is_logged_of_its_own_step_is_the_penalty_with_its_strength(layers: Any) -> None:
+    """As under the form loss, whose term is what is logged."""
+    model = Watched("sac")
+    actor = model.networks["actor"]
+    ranks = [diagnostic(h.detach()) for h in model.step("actor").activations(actor).values()]
+    expected = -0.25 * (ranks[-1] if layers == "last" else sum(ranks) / len(ranks))
+    logged = EffectiveRank(0.25, layers=layers).before_backward([actor], model.step("actor"))
+    assert {name: float(value) for name, value in logged.items()} == {"actor": pytest.approx(expected, rel=1e-4)}
+    assert not logged["actor"].requires_grad
+    term = EffectiveRank(0.25, layers=layers, form="loss").loss_term(actor, model.step("actor"))
+    assert term is not None
+    torch.testing.assert_close(logged["actor"], term.detach())
+    assert EffectiveRank(0.25, every=3).before_backward([actor], model.step("actor", 1)) == {}, "no step, no point"
+
+
+def test_a_run_logs_the_penalty_of_its_own_step() -> None:
+    """Of two strengths that are too small to move any weight, so that the ranks are the same."""
+    small, large = (train("ppo", EffectiveRank(strength, every=1))[1].penalties for strength in (1e-20, 4e-20))
+    assert set(small) == {("effectiverank", "actor"), ("effectiverank", "critic")}
+    for key, value in small.items():
+        assert -64e-20 < float(value) <= -1e-20, "a rank is at least 1"
+        assert float(large[key]) == pytest.approx(4 * float(value))
