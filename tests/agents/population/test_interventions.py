@@ -14,23 +14,25 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from torch import Tensor
 
 from agents.finite import FiniteGuard
-from agents.hooks import Idleness, OptimizerHooks
+from agents.hooks import Idleness, OptimizerHooks, Unneeded
 from agents.interventions import Intervention
 from agents.plasticity import Plasticity
 from agents.population import Population
 from agents.population.interventions import parts_of, plasticities
 from agents.population.stepping import Stepper
+from agents.sb3 import read_networks
 from agents.stacking import Generators, SharedMemory, draw, each_member
 from envs import NonStationary, Tasks
 from envs.changes.rewards import RewardScale
 from envs.schedules import Periodic
-from optimizers import SAM, UnitAdam
+from optimizers import SAM, AdamRel, MomentReset, UnitAdam
+from optimizers.base import AdamSettings
 from regularizers import L2, REGULARIZERS, EffectiveRank, FeatureNorm, InFeR, L2Init, Spectral, WeightClipping
 from resets import CBP, CPR, DASH, RESETS, SWR, PlasticityInjection, ReDo, ReGraMa
 from tests.methods import METHODS
 from tests.models import small, weights
 
-Make = Callable[[int], BaseAlgorithm]
+Make = Callable[..., BaseAlgorithm]
 Interventions = Callable[[], Sequence[Intervention]]
 
 STACKED = [row for row, method in METHODS.items() if not method.adds_parameters]
@@ -46,9 +48,9 @@ def make_ppo(seed: int, **arguments: Any) -> BaseAlgorithm:
     return sb3.PPO("MlpPolicy", arguments.pop("env", "Acrobot-v1"), seed=seed, device="cpu", **(settings | arguments))
 
 
-def make_sac(seed: int) -> BaseAlgorithm:
+def make_sac(seed: int, **arguments: Any) -> BaseAlgorithm:
     settings: dict[str, Any] = {"buffer_size": 100, "batch_size": 16, "learning_starts": 12, "policy_kwargs": small()}
-    return sb3.SAC("MlpPolicy", "Pendulum-v1", seed=seed, device="cpu", **settings)
+    return sb3.SAC("MlpPolicy", "Pendulum-v1", seed=seed, device="cpu", **(settings | arguments))
 
 
 class Member:
@@ -154,6 +156,48 @@ def test_learning_rates_that_change() -> None:
     check(make, 96, lambda: [L2(1.0, decay="decoupled"), InFeR(1e-3)])
 
 
+def step_counts(member: Member) -> list[list[int]]:
+    """Steps that each optimiser remembers of its parameters."""
+    assert member.model is not None
+    networks = read_networks(member.model)
+    optimizers = dict.fromkeys(network.optimizer for network in networks if network.optimizer)
+    return [[int(state["step"]) for state in optimizer.state.values()] for optimizer in optimizers]
+
+
+AT_TARGETS: dict[str, tuple[Make, AdamSettings, int]] = {
+    f"{type(settings).__name__}, {agent}, {settings.when}": (make, settings, steps)
+    for kind in (AdamRel, MomentReset)
+    for agent, make, settings, steps in (
+        ("ppo", make_ppo, kind(), 160),
+        ("ppo", make_ppo, kind(when="periodic", every=3, unit="gradient_steps"), 160),
+        ("sac", make_sac, kind(when="periodic", every=5, unit="env_steps"), 24),
+    )
+}
+"""Optimisers whose step counts, or more, are set back between rollouts: for PPO at each of five rollouts."""
+
+
+@pytest.mark.usefixtures("stacked")
+@pytest.mark.parametrize("name", AT_TARGETS)
+def test_statistics_that_are_set_back_at_new_targets(name: str) -> None:
+    plain, settings, steps = AT_TARGETS[name]
+
+    def make(seed: int) -> BaseAlgorithm:
+        # With its own eps, which PPO's is not.
+        return plain(seed, policy_kwargs=small() | settings.policy_kwargs(1e-6))
+
+    members, leads = [Member(settings.interventions(), seed) for seed in range(2)], Leads()
+    train_together(make, members, steps, leads)
+    assert all(leads.seen)
+    counts = []
+    for seed, member in enumerate(members):
+        alone = train_alone(make, settings.interventions, steps, seed)
+        member.compare(alone)
+        assert step_counts(member) == step_counts(alone)
+        counts += step_counts(alone)
+    taken = max(member.plasticity.state_dict()["counters"]["gradient_steps"][0] for member in members)
+    assert 0 < min(min(own, default=1) for own in counts) < taken, "nothing was set back"
+
+
 @pytest.mark.usefixtures("stacked")
 @pytest.mark.parametrize("rows", TOGETHER, ids=lambda rows: rows[0])
 def test_members_of_sac_are_what_they_are_alone(rows: list[str]) -> None:
@@ -249,6 +293,75 @@ def test_a_member_whose_step_is_left_out_is_left_alone(interventions: Interventi
     assert taken[0] < taken[1] == [16]
     for seed, member in enumerate(members):
         member.compare(train_alone(make, interventions, 128, seed, guard()))
+
+
+class Counter(BaseCallback):
+    """Counts how often gradients are cleared, as the metrics of gradient steps do.
+
+    Args:
+        idleness: given what counts, whether it has to be told.
+    """
+
+    def __init__(self, idleness: Callable[[Callable[[int], None]], Idleness]) -> None:
+        super().__init__()
+        self.count = 0
+        self.idleness = idleness(self.add)
+
+    def add(self, steps: int = 1) -> None:
+        self.count += steps
+
+    def _on_training_start(self) -> None:
+        self.hooks = OptimizerHooks(
+            self.model.policy.optimizer, before_backward=lambda optimizer: self.add(), idleness=self.idleness
+        )
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.hooks.remove()
+
+
+class EveryThird(Unneeded):
+    """Has to hear of every third clearing."""
+
+    def __init__(self, count: Callable[[int], None]) -> None:
+        super().__init__(count)
+        self.owner: Any = getattr(count, "__self__", None)
+
+    def idle(self) -> float:
+        return -self.owner.count % 3
+
+
+@pytest.mark.parametrize("idleness", [Unneeded, EveryThird])
+@pytest.mark.parametrize("interventions", [*MIXED.values(), list], ids=[*MIXED, "none"])
+def test_steps_that_are_left_out_count_where_gradients_are_cleared(
+    interventions: Interventions, idleness: Callable[[Callable[[int], None]], Idleness]
+) -> None:
+    """And with the guard, which has looked at them; interventions count those that were taken.
+
+    One sample of a rollout is no number, so that steps before, between and after those that are left out are taken.
+    """
+
+    def make(seed: int) -> BaseAlgorithm:
+        return make_ppo(seed, env=Bursting(at=33 if seed == 0 else 0), n_epochs=4)
+
+    def followers() -> tuple[FiniteGuard, Counter]:
+        return FiniteGuard("skip", tell=lambda sentence: None), Counter(idleness)
+
+    together = [followers() for _ in range(2)]
+    members = [Member(interventions(), seed, *own) for seed, own in enumerate(together)]
+    train_together(make, members, 128)
+    for seed, (guard, counter) in enumerate(together):
+        alone = followers()
+        twin = train_alone(make, interventions, 128, seed, *alone)
+        assert counter.count == alone[1].count == 32
+        assert guard.state_dict() == alone[0].state_dict()
+        assert guard.state_dict()["gradient_steps"] == [32]
+        taken = members[seed].plasticity.state_dict()["counters"]["gradient_steps"]
+        assert taken == twin.plasticity.state_dict()["counters"]["gradient_steps"]
+        assert taken == [32 if seed else 28]
+        assert guard.counts["gradients"] == 32 - taken[0]
 
 
 @pytest.mark.parametrize("name", ["dash", "cpr", "regrama", "redo"])
