@@ -115,7 +115,7 @@ def test_the_table_has_every_cell() -> None:
 
 
 def test_the_file_for_rl_zoo_gives_the_callback_it_shows() -> None:
-    text = blocks("rl_zoo.md", "yaml")[0].replace("!!float ", "")
+    text = blocks("other_tools.md", "yaml")[0].replace("!!float ", "")
     (entry,) = yaml.safe_load(text)["CartPole-v1"]["callback"]
     (kwargs,) = entry.values()
     assert list(entry) == ["configs.callback.plasticity"]

@@ -80,6 +80,8 @@ def test_there_are_blocks() -> None:
 
 @pytest.mark.parametrize("block", by_page("python"))
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "import wandb" in block.code:
+        pytest.importorskip("wandb", reason="a tracker is none of what the project needs")
     monkeypatch.chdir(tmp_path)
     model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=64, device="cpu").learn(64)
     exec(block.code, {"model": model, "observations": model.rollout_buffer.observations.reshape(-1, 4)})
@@ -95,7 +97,7 @@ def test_yaml_is_read(block: Block, tmp_path: Path) -> None:
         path.write_text(block.code)
         assert read_sweep(path).cells
     else:  # what rl-zoo3 reads; tests/test_docs.py makes the callback of it
-        assert block.page == "docs/rl_zoo.md"
+        assert block.page == "docs/other_tools.md"
 
 
 @pytest.fixture
