@@ -26,10 +26,13 @@ from envs.normalize import normalize
 from envs.schedules import Periodic
 from envs.verify import Effect, verify
 from optimizers.targets import AtNewTarget
+from regularizers import L2
 from resets import TimedReset
 
 MOST_SWITCHES = 1000
 """Switches looked through for one in the middle of a rollout."""
+SELDOM_CLIPPED = 1e3
+"""A norm that gradients seldom have."""
 
 
 def build(config: Config, members: int = 1) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
@@ -122,8 +125,21 @@ def usage_errors(beginning: str = "") -> Iterator[None]:
         raise UsageError(sentence if sentence.endswith((".", "?")) else f"{sentence}.") from error
 
 
+def notes_on_methods(config: Config) -> Iterator[str]:
+    """What a careful user would want to know of an arm before the run."""
+    decay, agent = config.regularizers.get("l2"), config.agent
+    if not isinstance(decay, L2) or decay.decay != "coupled" or decay.strength == 0 or not isinstance(agent, OnPolicy):
+        return
+    if agent.max_grad_norm < SELDOM_CLIPPED:
+        yield (
+            f"{config.names['agent']} clips gradients to a norm of {agent.max_grad_norm:g} before l2 is added, which "
+            f"at a strength of {decay.strength:g} may leave little else to learn; its paper does not clip: "
+            "--agent.max-grad-norm 1e9."
+        )
+
+
 def notes(config: Config, tasks: Tasks) -> Iterator[str]:
-    """What a careful user would want to know before the run."""
+    """What a careful user would want to know of environment and schedule before the run."""
     rollout, steps = config.agent.rollout(), config.run.steps
     if steps % rollout:
         yield f"{steps:,} steps are rounded up to {-(-steps // rollout) * rollout:,}, whole rollouts of {rollout:,}."

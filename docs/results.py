@@ -173,10 +173,18 @@ def _shown(numbers: list[float] | None, unit: str = "") -> str:
 
 
 def picture(figures: Figures, benchmark: str, path: Path) -> None:
-    """The arms of a benchmark, best on top: the interquartile mean with its interval, and single runs."""
+    """The arms of a benchmark, best on top: the interquartile mean with its interval, and single runs.
+
+    Arms that are told of switches have a colour of their own, and the dagger that they have in tables.
+    """
     arms: Figures = figures["benchmarks"][benchmark]["arms"]
-    plain, rest = looks([NONE, FRESH]), next(iter(looks(["any"]).values()))
-    rows = [Dot(arm, *own["return"], plain.get(arm, rest), np.asarray(own["of_runs"])) for arm, own in arms.items()]
+    plain = looks([NONE, FRESH])
+    rest, told = looks(["any", "told"]).values()
+    rows = []
+    for arm, own in arms.items():
+        mark = TOLD if own["told"] and arm not in (NONE, FRESH) else ""
+        look = plain.get(arm, told if mark else rest)
+        rows.append(Dot(arm + mark, *own["return"], look, np.asarray(own["of_runs"])))
     references = [(arms[name]["return"][0], name) for name in (NONE, FRESH) if name in arms]
     dots(
         rows, "return at the end of tasks, interquartile mean over later tasks and runs", references=references

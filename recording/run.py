@@ -21,7 +21,7 @@ from checkpoints.checkpoint import Checkpoint
 from checkpoints.errors import CheckpointError
 from checkpoints.lock import RunLock
 from checkpoints.store import Store
-from configs.building import notes
+from configs.building import notes, notes_on_methods
 from configs.command_line import Config
 from configs.interval import Interval
 from configs.population import Population
@@ -115,6 +115,7 @@ class Run:
         first = self.members[0]
         if self.resume is None:
             yield from notes(first.config, first.tasks)
+            yield from dict.fromkeys(note for member in self.members for note in notes_on_methods(member.config))
             yield from _idle_metrics(first)
         elif changed := _changed(self.resume.about.get("versions", {})):
             yield f"{changed}; from here on the run may not be, bit for bit, what it would have been."

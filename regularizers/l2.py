@@ -35,7 +35,8 @@ class L2(Regularizer):
 
     strength: Annotated[float, Ge(0)] = 1e-3
     """lambda. 1e-3 is that of Dohare et al. for PPO (coupled, with both of Adam's betas at 0.99) and of Juliani and Ash
-    for PPO (decoupled); for SAC none of these has one."""
+    for PPO (decoupled); for SAC none of these has one. The former do not clip gradients: after SB3's clipping to a norm
+    of 0.5 their lambda is too much (docs/results/leaderboard.md)."""
 
     decay: Literal["coupled", "decoupled"] = "coupled"
     """coupled: part of the gradient, as in Adam. decoupled: apart from it, as in AdamW."""

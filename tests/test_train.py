@@ -327,6 +327,18 @@ def test_notes_before_the_run(capsys: Captured) -> None:
     assert "--schedule.period 64 would not" in shown
 
 
+def test_l2_beside_clipped_gradients_is_noted_once_for_all_members(capsys: Captured) -> None:
+    words = ["--steps", "128", "--seeds", "2", "--no-preflight"]
+    for more, told in (
+        (["--regularizer", "none,l2"], True),
+        (["--regularizer", "l2", "--agent.max-grad-norm", "1e9"], False),
+        (["--regularizer", "l2", "--regularizer.decay", "decoupled"], False),
+    ):
+        assert train.main([*TINY, *words, *more]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.count("clips gradients to a norm of 0.5 before l2 is added") == told
+
+
 def test_irregular_switches_can_be_aligned_with_rollouts(capsys: Captured) -> None:
     Path("irregular.yaml").write_text("kind: geometric\nperiod: 80\nshortest: 64\nchanges: {cartpole: {}}\n")
     words = [*TINY[:2], "--schedule", "irregular.yaml", *TINY[6:]]
