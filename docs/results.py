@@ -3,8 +3,9 @@
     python docs/results.py leaderboard --runs runs/leaderboard    # figures into docs/results/leaderboard.json
     python docs/results.py                                        # tables and pictures from all figures that are there
 
-A page is written by hand, but for what stands between `<!-- table leaderboard switching -->` and `<!-- end -->`. A test
-compares these tables with the figures, so that they can't go stale.
+A page is written by hand, but for what stands between `<!-- table leaderboard switching -->` and `<!-- end -->` (with a
+number: the controls and that many of the best arms). A test compares these tables with the figures, so that they can't
+go stale. The README is one of these pages.
 """
 
 import json
@@ -25,19 +26,22 @@ from reporting import measures
 from reporting.arms import ArmSummary, Reference
 from reporting.attribution import restored
 from reporting.comparing import summarize_arm
-from reporting.figures import Dot, dots, looks
+from reporting.figures import Dot, Line, dots, looks, over_tasks
 from reporting.runs import Run, read_run
 from reporting.statistics import Interval
 from sweeping.plan import find, read_sweep
 
 RESULTS = Path(__file__).with_name("results")
+README = Path(__file__).parent.parent / "README.md"
 STILL = "still"
 """What a benchmark is called in which nothing changes; its plain agent stands in the others' tables."""
 CONTROLS = (NONE, FRESH, STILL, "head", "body", "actor", "critic")
 TOLD = " †"
 """After the name of an arm that is told of switches."""
 COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json"
-TABLE = re.compile(r"(<!-- table (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table (\S+) (\S+)(?: (\d+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+FRONT = ("leaderboard", "switching", (NONE, FRESH, "head", "spectral", "cbp", "redo"))
+"""What the README's picture shows: arms of a benchmark of a sweep."""
 SHARES = "shares"
 """In the place of a benchmark: what arms restore of the gap, on all benchmarks of the sweep."""
 HEAD = """| | arm | return (95 %) | gap to fresh (95 %) | beats none | dormant | rank | cost |
@@ -115,7 +119,11 @@ def _arm(summary: ArmSummary, runs: list[Run]) -> Figures:
         "dormant": later("dormant"),
         "rank": later("effective_rank"),
         "weights": {name: later(f"{name}/weight_norm") for name in ("actor", "critic")},
-        "per_task": [float(value) for value in summary.mean_per_task],
+        "per_task": {
+            "mean": [float(value) for value in summary.mean_per_task],
+            "low": [float(value) for value in summary.low],
+            "high": [float(value) for value in summary.high],
+        },
     }
 
 
@@ -123,8 +131,14 @@ def _numbers(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.value, interval.low, interval.high]
 
 
-def table(figures: Figures, benchmark: str) -> str:
-    """One benchmark of a sweep, the best arm first; controls in bold, without a place."""
+def table(figures: Figures, benchmark: str, most: int | None = None) -> str:
+    """One benchmark of a sweep, the best arm first; controls in bold, without a place.
+
+    Args:
+        figures: of the sweep.
+        benchmark: which one.
+        most: how many arms beside the controls; None for all.
+    """
     of_all: Figures = figures["benchmarks"]
     costs: Figures = json.loads(COSTS.read_text()).get(of_all[benchmark]["agent"], {}).get("methods", {})
     still = of_all.get(STILL, {}).get("arms", {}) if benchmark != STILL else {}
@@ -133,6 +147,8 @@ def table(figures: Figures, benchmark: str) -> str:
     for arm, own in sorted(rows, key=lambda row: -row[1]["return"][0]):
         is_control = arm in CONTROLS
         place += not is_control
+        if most is not None and place > most and not is_control:
+            continue
         cost = costs.get(NETWORKS.get(arm, arm), {}).get("64x64", {}).get("ratio")
         cells = [
             "" if is_control else str(place),
@@ -191,14 +207,24 @@ def picture(figures: Figures, benchmark: str, path: Path) -> None:
     ).savefig(path, dpi=150)
 
 
+def front(figures: Figures, benchmark: str, arms: tuple[str, ...], path: Path) -> None:
+    """Some arms over the tasks, mean and 95 % interval of each."""
+    found: Figures = figures["benchmarks"][benchmark]["arms"]
+    lines = {}
+    for arm in arms:
+        own = {name: np.asarray(values) for name, values in found[arm]["per_task"].items()}
+        lines[arm] = Line(own["mean"][None], own["low"], own["high"])
+    over_tasks(lines, looks(arms), "return at the end of the task").savefig(path, dpi=150)
+
+
 def filled(page: str, known: dict[str, Figures]) -> str:
     """A page with its tables made anew; one of a sweep without figures stays as it is."""
 
     def fill(match: re.Match[str]) -> str:
-        start, name, benchmark, end = match.groups()
+        start, name, benchmark, most, end = match.groups()
         if name not in known:
             return match.group()
-        made = shares(known[name]) if benchmark == SHARES else table(known[name], benchmark)
+        made = shares(known[name]) if benchmark == SHARES else table(known[name], benchmark, most and int(most))
         return f"{start}\n{made}\n{end}"
 
     return TABLE.sub(fill, page)
@@ -220,12 +246,14 @@ def main(words: list[str]) -> int:
         figures = collect(arguments.sweep, arguments.runs or Path("runs", arguments.sweep))
         (RESULTS / f"{arguments.sweep}.json").write_text(json.dumps(figures, indent=1) + "\n")
     known = known_figures()
-    pages = {page: page.read_text() for page in RESULTS.glob("*.md")}
+    pages = {page: page.read_text() for page in (README, *RESULTS.glob("*.md"))}
     for name, figures in known.items():
         for benchmark in figures["benchmarks"]:
             path = RESULTS / f"{name}_{benchmark}.png"
             if any(path.name in text for text in pages.values()):
                 picture(figures, benchmark, path)
+    name, benchmark, arms = FRONT
+    front(known[name], benchmark, arms, RESULTS / "front.png")
     for page, text in pages.items():
         page.write_text(filled(text, known))
     return 0

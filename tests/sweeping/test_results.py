@@ -29,24 +29,30 @@ def test_figures_are_those_of_the_runs(undisturbed: list[Job]) -> None:
         own = found["arms"][job.arm]
         assert own["return"][0] == pytest.approx(scipy.stats.trim_mean(ends[:, 1:].ravel(), 0.25))
         assert own["of_runs"] == pytest.approx(ends[:, 1:].mean(1))
-        assert own["per_task"] == pytest.approx(ends.mean(0))
+        assert own["per_task"]["mean"] == pytest.approx(ends.mean(0))
+        assert np.all(np.asarray(own["per_task"]["low"]) <= ends.mean(0))
+        assert np.all(np.asarray(own["per_task"]["high"]) >= ends.mean(0))
         assert own["dormant"] == pytest.approx(dormant.mean())
     assert found["arms"]["redo"]["gap"] is None, "there is no fresh agent"
     table = RESULTS["table"](figures, "switching")
     assert "| **none** |" in table
     assert "| 1 | `redo` |" in table
     assert f"| {found['arms']['redo']['return'][0]:.0f} (" in table
+    assert "redo" not in RESULTS["table"](figures, "switching", 0)
+    assert "**none**" in RESULTS["table"](figures, "switching", 0)
     # What the plain agent comes to where nothing changes stands among the others, in its place.
     control = {"tasks": 1, "arms": {"none": found["arms"]["none"] | {"return": [1e6, 1e6, 1e6]}}}
     figures["benchmarks"]["still"] = control
     assert RESULTS["table"](figures, "switching").splitlines()[2].startswith("|  | **still** | 1000000 (")
 
 
-@pytest.mark.parametrize("path", sorted((DOCS / "results").glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [RESULTS["README"], *sorted((DOCS / "results").glob("*.md"))], ids=lambda path: path.stem
+)
 def test_tables_are_those_of_the_figures(path: Path) -> None:
     page = path.read_text()
     assert RESULTS["filled"](page, RESULTS["known_figures"]()) == page, "run python docs/results.py"
-    for _, name, benchmark, _ in RESULTS["TABLE"].findall(page):
+    for _, name, benchmark, _, _ in RESULTS["TABLE"].findall(page):
         assert benchmark in (
             RESULTS["SHARES"],
             *json.loads((DOCS / "results" / f"{name}.json").read_text())["benchmarks"],
