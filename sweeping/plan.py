@@ -120,12 +120,11 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
     jobs, known = sweep.jobs, dict[str, str]()
     for benchmark, own in benchmarks.items():
         there = _arms_of(own.pop("arms", None), arms, f"{origin}: benchmarks.{benchmark}.arms")
-        cells = []
-        for arm, block in there.items():
-            # An arm's settings over a benchmark's over those of all.
+        for arm, block in arms.items():
+            # An arm's settings over a benchmark's over those of all; of those too that only a search may train there.
             words = as_words(_over(_over(settings, own), block), f"{origin}: arm {arm} on {benchmark}")
-            cells.append(_Cell(words, benchmark, arm, origin))
             sweep.words[benchmark, arm] = words
+        cells = [_Cell(sweep.words[benchmark, arm], benchmark, arm, origin) for arm in there]
         for some in parts:
             for cell in cells:
                 job = cell.job(some, folder)

@@ -81,6 +81,21 @@ def test_another_search_begins_anew(tmp_path: Path) -> None:
     assert len(list(journals.glob("redo-*.journal"))) == 3
 
 
+def test_a_search_may_have_a_shorter_benchmark_of_its_own(tmp_path: Path) -> None:
+    """On which the sweep itself does not train the arm."""
+    periodic = {"name": "permuted", "period": 1024}
+    short = {"schedule": periodic, "steps": 2048, "arms": ["none"]}
+    benchmarks = {"switching": {"schedule": periodic}, "short": short}
+    path = written(tmp_path, benchmarks=benchmarks, search={**BLOCK, "benchmark": "short"})
+    sweep_ = read_sweep(path, tmp_path / "runs")
+    (search,) = read_searches(sweep_, sweep_.search)
+    job = search.job({"reset.redo.tau": 0.5, "reset.redo.every": 1})
+    assert job.words[job.words.index("--steps") + 1] == "2048"
+    assert {(job.benchmark, job.arm) for job in sweep_.jobs} == {
+        *{("switching", "none"), ("switching", "redo"), ("short", "none")}
+    }
+
+
 def test_numbers_that_yaml_reads_as_texts_are_numbers(tmp_path: Path) -> None:
     ranges = {"redo": {"reset.redo.tau": {"low": "1e-3", "high": "5e-1", "log": True}}}
     (range_,) = searched(tmp_path, arms=ranges).space.values()
