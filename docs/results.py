@@ -28,7 +28,7 @@ from reporting.attribution import restored
 from reporting.comparing import summarize_arm
 from reporting.figures import Dot, Line, dots, looks, over_tasks
 from reporting.runs import Run, read_run
-from reporting.statistics import Interval
+from reporting.statistics import Interval, interval, mean
 from sweeping.plan import find, read_sweep
 
 RESULTS = Path(__file__).with_name("results")
@@ -40,6 +40,8 @@ TOLD = " †"
 """After the name of an arm that is told of switches."""
 COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json"
 TABLE = re.compile(r"(<!-- table (\S+) (\S+)(?: (\d+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+PARTS = re.compile(r"(<!-- parts (\S+) (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+"""A table of some arms of a benchmark beside the first of them."""
 FRONT = ("leaderboard", "switching", (NONE, FRESH, "head", "spectral", "cbp", "redo"))
 """What the README's picture shows: arms of a benchmark of a sweep."""
 SHARES = "shares"
@@ -164,6 +166,22 @@ def table(figures: Figures, benchmark: str, most: int | None = None) -> str:
     return HEAD + "".join(lines)
 
 
+def some(figures: Figures, benchmark: str, arms: list[str]) -> str:
+    """Some arms of a benchmark: returns, how much less than the first one's seed by seed, and norms of weights."""
+    of_all: Figures = figures["benchmarks"][benchmark]["arms"]
+    lines = [
+        f"| arm | return (95 %) | less than `{arms[0]}`, seed by seed (95 %) | actor's weights | critic's weights |\n"
+    ]
+    lines.append("|---|---:|---:|---:|---:|\n")
+    for arm in arms:
+        own = of_all[arm]
+        less = np.subtract(of_all[arms[0]]["of_runs"], own["of_runs"])[:, None]
+        cells = [_shown(own["return"]), "" if arm == arms[0] else _shown(_numbers(interval(mean, less)))]
+        cells += ["" if norm is None else f"{norm:.1f}" for norm in own["weights"].values()]
+        lines.append(f"| `{arm}` | {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
 def shares(figures: Figures) -> str:
     """What each arm brings back of the gap between none and fresh, benchmark by benchmark."""
     arms = dict.fromkeys(arm for own in figures["benchmarks"].values() for arm in own["arms"])
@@ -227,7 +245,12 @@ def filled(page: str, known: dict[str, Figures]) -> str:
         made = shares(known[name]) if benchmark == SHARES else table(known[name], benchmark, most and int(most))
         return f"{start}\n{made}\n{end}"
 
-    return TABLE.sub(fill, page)
+    def fill_some(match: re.Match[str]) -> str:
+        start, name, benchmark, arms, end = match.groups()
+        made = some(known[name], benchmark, arms.split())
+        return f"{start}\n{made}\n{end}"
+
+    return PARTS.sub(fill_some, TABLE.sub(fill, page))
 
 
 def known_figures() -> dict[str, Figures]:

@@ -40,6 +40,11 @@ def test_figures_are_those_of_the_runs(undisturbed: list[Job]) -> None:
     assert f"| {found['arms']['redo']['return'][0]:.0f} (" in table
     assert "redo" not in RESULTS["table"](figures, "switching", 0)
     assert "**none**" in RESULTS["table"](figures, "switching", 0)
+    less = found["arms"]["redo"]["of_runs"][0] - found["arms"]["none"]["of_runs"][0]
+    less += found["arms"]["redo"]["of_runs"][1] - found["arms"]["none"]["of_runs"][1]
+    beside = RESULTS["some"](figures, "switching", ["redo", "none"]).splitlines()
+    digits = 0 if abs(less) >= 60 else 1
+    assert f"| {less / 2:.{digits}f} (".replace("-", "−") in beside[3]
     # What the plain agent comes to where nothing changes stands among the others, in its place.
     control = {"tasks": 1, "arms": {"none": found["arms"]["none"] | {"return": [1e6, 1e6, 1e6]}}}
     figures["benchmarks"]["still"] = control
