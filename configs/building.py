@@ -33,6 +33,8 @@ MOST_SWITCHES = 1000
 """Switches looked through for one in the middle of a rollout."""
 SELDOM_CLIPPED = 1e3
 """A norm that gradients seldom have."""
+MUCH_DECAY = 1e-5
+"""A strength of L2 beside which clipped gradients may be little; a choice."""
 
 
 def build(config: Config, members: int = 1) -> tuple[Tasks, VecEnv, BaseAlgorithm, Plasticity]:
@@ -128,9 +130,9 @@ def usage_errors(beginning: str = "") -> Iterator[None]:
 def notes_on_methods(config: Config) -> Iterator[str]:
     """What a careful user would want to know of an arm before the run."""
     decay, agent = config.regularizers.get("l2"), config.agent
-    if not isinstance(decay, L2) or decay.decay != "coupled" or decay.strength == 0 or not isinstance(agent, OnPolicy):
+    if not isinstance(decay, L2) or decay.decay != "coupled" or not isinstance(agent, OnPolicy):
         return
-    if agent.max_grad_norm < SELDOM_CLIPPED:
+    if decay.strength > MUCH_DECAY and agent.max_grad_norm < SELDOM_CLIPPED:
         yield (
             f"{config.names['agent']} clips gradients to a norm of {agent.max_grad_norm:g} before l2 is added, which "
             f"at a strength of {decay.strength:g} may leave little else to learn; its paper does not clip: "

@@ -1,6 +1,6 @@
 """The callback made from names and plain values, as other programs' files have them.
 
-rl-zoo3 makes callbacks from its hyperparameter files; this is what to name there (docs/rl_zoo.md):
+rl-zoo3 makes callbacks from its hyperparameter files; this is what to name there (docs/other_tools.md):
 
     callback:
       - configs.callback.plasticity:

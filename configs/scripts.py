@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -73,8 +74,9 @@ def script(name: str, statuses: Mapping[type[Exception], int] | None = None) -> 
 
 def _see_own_modules() -> None:
     """Have `--env my_module:MyEnv-v0` find my_module.py in the folder in which the user is."""
-    if (folder := str(Path.cwd())) not in sys.path:
-        sys.path.append(folder)  # last, so that nothing there hides a module of ours
+    with suppress(OSError):  # a folder that is no longer there
+        if (folder := str(Path.cwd())) not in sys.path:
+            sys.path.append(folder)  # last, so that nothing there hides a module of ours
 
 
 class Parser(argparse.ArgumentParser):

@@ -216,8 +216,8 @@ def picture(figures: Figures, benchmark: str, path: Path) -> None:
     rest, told = looks(["any", "told"]).values()
     rows = []
     for arm, own in arms.items():
-        mark = TOLD if own["told"] and arm not in (NONE, FRESH) else ""
-        look = plain.get(arm, told if mark else rest)
+        mark = TOLD if own["told"] and arm not in CONTROLS else ""
+        look = plain.get(arm, told if own["told"] else rest)
         rows.append(Dot(arm + mark, *own["return"], look, np.asarray(own["of_runs"])))
     references = [(arms[name]["return"][0], name) for name in (NONE, FRESH) if name in arms]
     dots(

@@ -1,7 +1,7 @@
 """Tasks from the plain settings that schedule files hold."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from configs.settings import did_you_mean
@@ -47,6 +47,9 @@ def _made(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any:
     names = [entry.name for entry in fields(kind) if entry.init]
     if (unknown := next((name for name in settings if name not in names), None)) is not None:
         raise ValueError(f"{where}: {unknown!r} is not a setting here{did_you_mean(unknown, names) or '.'}")
+    needed = [entry.name for entry in fields(kind) if entry.init and entry.default is entry.default_factory is MISSING]
+    if (missing := next((name for name in needed if name not in settings), None)) is not None:
+        raise ValueError(f"{where}: {missing!r} must be given.")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 

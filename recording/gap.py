@@ -68,9 +68,9 @@ def write_gaps(directory: RunDirectory) -> None:
     # Whoever looks, the first by name is it.
     first = _tasks(next(other for other, config in everyone if _is_fresh(config)))
     for other, config in everyone:
-        # Of a directory that is another user's, or moved away just now, nothing is asked.
+        # That another's directory is somebody else's, moved away just now or on a full disk is not this run's affair.
         if not _is_fresh(config) and os.access(other.path, os.W_OK):
-            with suppress(PermissionError, FileNotFoundError):
+            with suppress(OSError):
                 write_gap(other, gap(first, _tasks(other)))
 
 

@@ -26,7 +26,8 @@ from configs.flags import canonical, from_mapping
 from configs.names import ARMS, CHOICES, ONE, SEVERAL, read_block, read_normalize, underscored
 from configs.plans import read_mapping
 from configs.population import LAST_SEED, MOST_MEMBERS, CommandLine, Population
-from configs.settings import UsageError, did_you_mean
+from configs.settings import LARGEST, UsageError, did_you_mean
+from envs.reading import scaled, times
 from recording.directory import RUNS
 from sweeping.job import Job
 
@@ -122,7 +123,8 @@ def read_sweep(path: Path, out: Path | None = None, scale: float | None = None) 
         there = _arms_of(own.pop("arms", None), arms, f"{origin}: benchmarks.{benchmark}.arms")
         for arm, block in arms.items():
             # An arm's settings over a benchmark's over those of all; of those too that only a search may train there.
-            words = as_words(_over(_over(settings, own), block), f"{origin}: arm {arm} on {benchmark}")
+            tree = _scaled(_over(_over(settings, own), block))
+            words = as_words(tree, f"{origin}: arm {arm} on {benchmark}")
             sweep.words[benchmark, arm] = words
         cells = [_Cell(sweep.words[benchmark, arm], benchmark, arm, origin) for arm in there]
         for some in parts:
@@ -262,6 +264,16 @@ def _over(low: Mapping[str, Any], high: dict[str, Any]) -> dict[str, Any]:
         if isinstance(below, str) and isinstance(above, dict) and not {"name", "kind"} & set(above):
             low[group] = {"name": below}
     return files.merged(low, high)
+
+
+def _scaled(tree: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose steps and periods are times their `scale`, as those of the benchmark's file will be."""
+    scale = tree.get("scale", 1)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale <= LARGEST:
+        return tree  # train.py will refuse it
+    steps = {"steps": times(tree["steps"], scale)} if "steps" in tree else {}
+    blocks = {name: scaled(tree[name], scale) for name in ("schedule", "normalize") if isinstance(tree.get(name), dict)}
+    return tree | steps | blocks
 
 
 def _block(content: Any, where: str) -> dict[str, Any]:

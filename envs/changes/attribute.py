@@ -1,6 +1,7 @@
 """A change of what any environment keeps as an attribute: for worlds that have no change of their own here."""
 
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Real
 from typing import Any
 
@@ -45,11 +46,13 @@ class Attribute(Constant):
                 raise self.misfit(env, f"an attribute {name!r} of {type(part).__name__}{near}") from None
         if not _is_number(found):
             raise self.misfit(env, f"a number, and {self.parameter} is {type(found).__name__}")
-        if is_own(part, self.attribute):
-            try:
-                setattr(part, self.attribute, found)
-            except AttributeError:  # a property without a setter, a frozen dataclass
-                raise self.misfit(env, f"an attribute that can be written, and {self.parameter} cannot") from None
+        own = is_own(part, self.attribute)
+        try:
+            setattr(part, self.attribute, found)
+        except AttributeError:  # a property without a setter, a frozen dataclass
+            raise self.misfit(env, f"an attribute that can be written, and {self.parameter} cannot") from None
+        if not own:  # what covers the class's now
+            vars(part).pop(self.attribute, None)
         return part
 
     def write(self, number: float) -> None:
@@ -63,7 +66,7 @@ class Attribute(Constant):
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_, Enum))
 
 
 def _numbers(part: object) -> list[str]:

@@ -1,7 +1,8 @@
 """The change of any number that an environment keeps, on one that keeps numbers in every way there is."""
 
 from dataclasses import dataclass
-from typing import Any
+from enum import IntEnum
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,7 @@ from envs import NonStationary, Tasks
 from envs.changes import ChangeError
 from envs.changes.attribute import Attribute
 from envs.changes.classic import Pendulum
+from envs.reading import read_tasks
 from envs.schedules import Periodic
 
 
@@ -23,10 +25,16 @@ class Arm:
 @dataclass(frozen=True)
 class Fixed:
     weight: float = 1.0
+    constant: ClassVar[float] = 2.0
+
+
+class Level(IntEnum):
+    LOW = 1
 
 
 class Slots:
     __slots__ = ("depth",)
+    width = 2.5
 
     def __init__(self) -> None:
         self.depth = 1.5
@@ -42,6 +50,7 @@ class World(gym.Env[Any, Any]):
     def __init__(self) -> None:
         self.goal, self.count, self.single, self.switch, self.name = 0.25, 3, np.float32(0.1), True, "world"
         self.arm, self.fixed, self.slots, self._hidden = Arm(), Fixed(), Slots(), 4.0
+        self.level = Level.LOW
 
     @property
     def hidden(self) -> float:
@@ -117,6 +126,9 @@ def test_whole_numbers_stay_whole_where_the_value_is() -> None:
         ("switch", "it needs a number, and switch is bool"),
         ("arm", "it needs a number, and arm is Arm"),
         ("derived", "it needs an attribute that can be written, and derived cannot"),
+        ("fixed.constant", "it needs an attribute that can be written, and fixed.constant cannot"),
+        ("slots.width", "it needs an attribute that can be written, and slots.width cannot"),
+        ("level", "it needs a number, and level is Level"),
         ("fixed.weight", "it needs an attribute that can be written, and fixed.weight cannot"),
     ],
 )
@@ -130,6 +142,12 @@ def test_a_path_that_is_none_is_refused() -> None:
     for path in ("", "a b", "a..b", "3", "f()"):
         with pytest.raises(SettingError, match="must be the name of an attribute"):
             Attribute(parameter=path)
+
+
+def test_what_must_be_given_is_told_in_a_sentence() -> None:
+    tree = {"kind": "periodic", "period": 5, "changes": {"goal": {"change": "attribute", "low": 1.0}}}
+    with pytest.raises(ValueError, match=r"^goal: 'parameter' must be given\.$"):
+        read_tasks(tree)
 
 
 def test_the_agent_sees_it_and_two_that_write_the_same_are_refused() -> None:

@@ -193,3 +193,13 @@ def test_mistakes_are_told_in_a_sentence(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", files.shipped("sweeps"))
 def test_shipped_sweeps_can_be_read(name: str) -> None:
     assert read_sweep(find(name)).cells
+
+
+@pytest.mark.parametrize("given", [0.5, None])
+def test_scale_reaches_what_a_sweep_says_of_steps_and_tasks(given: float | None, tmp_path: Path) -> None:
+    """As it reaches what a benchmark's file says, whether the flag or the sweep's own file names it."""
+    path = written(tmp_path, settings={**SMALL["settings"], **({} if given else {"scale": 0.5})})
+    for job in read_sweep(path, tmp_path / "runs", given).jobs:
+        assert job.words[job.words.index("--steps") + 1] == "2048"
+        assert job.words[job.words.index("--schedule.period") + 1] == "512"
+        assert job.steps == 2048 * job.cells

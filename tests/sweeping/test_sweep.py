@@ -184,6 +184,20 @@ def test_a_cluster_has_as_many_jobs_as_asked_for(
     assert made == [(address, most)]
 
 
+def test_a_script_works_in_a_folder_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As far as it is ours to say: PyTorch does not always."""
+
+    def gone() -> Path:
+        raise FileNotFoundError
+
+    path = written(tmp_path)
+    monkeypatch.setattr(Path, "cwd", gone)
+    assert sweep.main([str(path), "--out", str(tmp_path / "none"), "--report"]) == 2
+    assert "no cell of tiny is finished yet" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_is_told_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path)
     assert sweep.main([str(path), "--out", str(path)]) == 2
