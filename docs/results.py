@@ -42,7 +42,7 @@ COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json
 TABLE = re.compile(r"(<!-- table (\S+) (\S+)(?: (\d+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = re.compile(r"(<!-- parts (\S+) (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A table of some arms of a benchmark beside the first of them."""
-FRONT = ("leaderboard", "switching", (NONE, FRESH, "soft_reset", "spectral", "cbp", "redo"))
+FRONT = ("leaderboard", "switching", (NONE, FRESH, "layer_norm", "spectral", "cbp", "redo"))
 """What the README's picture shows: arms of a benchmark of a sweep."""
 SHARES = "shares"
 """In the place of a benchmark: what arms restore of the gap, on all benchmarks of the sweep."""
