@@ -42,6 +42,8 @@ COSTS = Path(__file__).parent.parent / "bench" / "results" / "interventions.json
 TABLE = re.compile(r"(<!-- table (\S+) (\S+)(?: (\d+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = re.compile(r"(<!-- parts (\S+) (\S+) (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 """A table of some arms of a benchmark beside the first of them."""
+MADE = re.compile(r"(<!-- made (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+"""How, when and with what a sweep's figures were made."""
 FRONT = ("leaderboard", "switching", (NONE, FRESH, "layer_norm", "spectral", "cbp", "redo"))
 """What the README's picture shows: arms of a benchmark of a sweep."""
 SHARES = "shares"
@@ -182,6 +184,18 @@ def some(figures: Figures, benchmark: str, arms: list[str]) -> str:
     return "".join(lines)
 
 
+def made(figures: Figures) -> str:
+    """How, when and with what the figures were made, in a sentence."""
+    known = figures["made"]
+    seeds = ", ".join(map(str, figures["seeds"]))
+    packages = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy")
+    with_what = ", ".join([f"Python {known['python']}", *(f"{name} {known[name]}" for name in packages)])
+    return (
+        f"<sub>`{known['command']}`, seeds {seeds}; {figures['hours']} hours of a busy {known['processor']} "
+        f"core; {known['date']}; {with_what}.</sub>\n"
+    )
+
+
 def shares(figures: Figures) -> str:
     """What each arm brings back of the gap between none and fresh, benchmark by benchmark."""
     arms = dict.fromkeys(arm for own in figures["benchmarks"].values() for arm in own["arms"])
@@ -242,15 +256,18 @@ def filled(page: str, known: dict[str, Figures]) -> str:
         start, name, benchmark, most, end = match.groups()
         if name not in known:
             return match.group()
-        made = shares(known[name]) if benchmark == SHARES else table(known[name], benchmark, most and int(most))
-        return f"{start}\n{made}\n{end}"
+        rows = shares(known[name]) if benchmark == SHARES else table(known[name], benchmark, most and int(most))
+        return f"{start}\n{rows}\n{end}"
 
     def fill_some(match: re.Match[str]) -> str:
         start, name, benchmark, arms, end = match.groups()
-        made = some(known[name], benchmark, arms.split())
-        return f"{start}\n{made}\n{end}"
+        return f"{start}\n{some(known[name], benchmark, arms.split())}\n{end}"
 
-    return PARTS.sub(fill_some, TABLE.sub(fill, page))
+    def fill_made(match: re.Match[str]) -> str:
+        start, name, end = match.groups()
+        return f"{start}\n{made(known[name])}\n{end}"
+
+    return MADE.sub(fill_made, PARTS.sub(fill_some, TABLE.sub(fill, page)))
 
 
 def known_figures() -> dict[str, Figures]:
