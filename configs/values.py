@@ -42,7 +42,7 @@ def read(hint: Any, texts: Sequence[str]) -> Any:
 
 
 def as_written(value: Any) -> str:
-    """A value in one text, which can be read again."""
+    """A value in one text, as labels and pages write it: numbers to six digits."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
