@@ -143,7 +143,7 @@ class SpectralNorm(nn.Module):
         if self.training and torch.is_grad_enabled():
             self.running_u.copy_(u)
         # PyTorch has no types for `apply`.
-        normed: Tensor = _Normalize.apply(matrix, u, v, sigma)  # type: ignore[no-untyped-call]
+        normed: Tensor = _Normalize.apply(matrix, u, v, sigma)  # type: ignore[no-untyped-call]  # which PyTorch has no types for
         return normed.view_as(self.weight)
 
 
