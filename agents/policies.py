@@ -382,4 +382,5 @@ def _resized(layer: Affine, inputs: int, outputs: int) -> Affine:
         return nn.Linear(inputs, outputs, bias=layer.bias is not None)
     assert isinstance(layer.padding, tuple)
     # Of two dimensions each, which PyTorch's types leave open.
+    # A layer keeps its sizes as tuples of any length, which is all that their types say.
     return nn.Conv2d(inputs, outputs, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]

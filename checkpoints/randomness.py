@@ -22,6 +22,7 @@ def global_state() -> Tree:
         "numpy": np.random.get_state(legacy=False),  # noqa: NPY002  # the global one, which SB3 draws from
         "torch": torch.get_rng_state(),
         # PyTorch has no types for the function.
+        # PyTorch has no types for the function.
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
     }
 
