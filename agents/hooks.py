@@ -7,11 +7,12 @@ on the instance while anyone listens.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 Listener = Callable[[torch.optim.Optimizer], None]
 Gate = Callable[[torch.optim.Optimizer], bool]
@@ -29,6 +30,26 @@ class Idleness:
 
     def skipped(self, steps: int) -> None:
         """So many steps have been taken untold."""
+
+
+class Watching(Idleness):
+    """A listener that looks at some of the steps and changes nothing, so that these, too, can be taken at once."""
+
+    def idle(self) -> float:
+        """None must be told in the usual way."""
+        return math.inf
+
+    def due(self) -> int:
+        """The steps up to the next one that is looked at."""
+        raise NotImplementedError
+
+    def look(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Before such a step: the gradient of each parameter, whole and not clipped yet, in memory that is reused."""
+        raise NotImplementedError
+
+    def looked(self) -> None:
+        """After such a step, of which `skipped` is still to tell."""
+        raise NotImplementedError
 
 
 class Unneeded(Idleness):

@@ -1,11 +1,12 @@
-"""What a step of the MuJoCo environments costs: `python bench/stepping.py`.
+"""What a step of an environment costs: `python bench/stepping.py`.
 
-Steps SB3's `DummyVecEnv` and `BatchMujoco` side by side, in turns in one process: the same rows (SB3's `Monitor`
-around `NonStationary`, whose friction switches every 1000 steps, in mid-episode), the same seeds and the same random
-actions, so that both go through the same episodes. Ant and Humanoid also come without the forces of contacts.
+Steps SB3's `DummyVecEnv` and what `make_vec_env` makes side by side, in turns in one process: the same rows (SB3's
+`Monitor` around `NonStationary`, whose friction or, in CartPole, whose order of observations and actions switches every
+1000 steps, in mid-episode), the same seeds and the same random actions, so that both go through the same episodes. Ant
+and Humanoid also come without the forces of contacts.
 
 Times are those of the processor, since other programs share it. Figures are medians over rounds, ratios each
-`DummyVecEnv`'s time just before and just after over that of the batch; the range is that of the middle half of the
+`DummyVecEnv`'s time just before and just after over ours; the range is that of the middle half of the
 rounds. `--write` keeps them in `bench/results/`, where those that were not measured now stay as they are.
 """
 
@@ -16,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Discrete
 from keeping import keep
 from numpy.typing import NDArray
 from rich.console import Console
@@ -24,14 +27,17 @@ from rich.progress import track
 from rich.table import Table
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from envs import Tasks, make_env
-from envs.batch_mujoco import BatchMujoco
+from envs import Tasks, make_env, make_vec_env
+from envs.changes import Change
+from envs.changes.actions import ActionPermutation
 from envs.changes.mujoco import MujocoFriction
+from envs.changes.observations import ObservationPermutation
 from envs.schedules import Periodic
 
 RESULTS = Path(__file__).parent / "results" / "stepping.json"
 WITHOUT = {"include_cfrc_ext_in_observation": False, "contact_cost_weight": 0}
 ENVS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": {},
     "HalfCheetah-v5": {},
     "Hopper-v5": {},
     "Walker2d-v5": {},
@@ -44,7 +50,21 @@ ENVS: dict[str, dict[str, Any]] = {
 """Environments by name, and their arguments."""
 
 
-def seconds(vec_env: VecEnv, actions: NDArray[np.float32]) -> float:
+def changes(env_id: str) -> dict[str, Change]:
+    """What switches in an environment."""
+    if env_id == "CartPole-v1":
+        return {"seen": ObservationPermutation(signs=True), "done": ActionPermutation(probability=0.5)}
+    return {"friction": MujocoFriction()}
+
+
+def draw(space: gym.Space[Any], rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
+    """As many random actions."""
+    if isinstance(space, Discrete):
+        return rng.integers(space.n, size=shape)
+    return rng.uniform(-1, 1, (*shape, *(space.shape or ()))).astype(np.float32)
+
+
+def seconds(vec_env: VecEnv, actions: NDArray[Any]) -> float:
     """Time of the processor for each step of each environment."""
     start = time.process_time()
     for action in actions:
@@ -54,29 +74,28 @@ def seconds(vec_env: VecEnv, actions: NDArray[np.float32]) -> float:
 
 def figures(name: str, n_envs: int, steps: int, rounds: int) -> dict[str, float]:
     """Microseconds a step with both, and their ratio: median and middle half over the rounds."""
-    tasks = Tasks(Periodic(period=1000, boundary="immediate"), {"friction": MujocoFriction()}, seed=0)
     env_id = name.removesuffix("-without")
-    make = partial(make_env, env_id, tasks, stride=n_envs, env_kwargs=ENVS[name])
-    dummy, batch = DummyVecEnv([make] * n_envs), BatchMujoco([make] * n_envs)
-    for vec_env in (dummy, batch):
-        vec_env.seed(0)
+    tasks = Tasks(Periodic(period=1000, boundary="immediate"), changes(env_id), seed=0)
+    dummy = DummyVecEnv([partial(make_env, env_id, tasks, stride=n_envs, env_kwargs=ENVS[name])] * n_envs)
+    ours = make_vec_env(env_id, tasks, n_envs, 0, env_kwargs=ENVS[name])
+    dummy.seed(0)
+    for vec_env in (dummy, ours):
         vec_env.reset()
-    shape = (steps, n_envs, *(dummy.action_space.shape or ()))
     rng = np.random.default_rng(0)
-    before = seconds(dummy, rng.uniform(-1, 1, shape).astype(np.float32))
+    before = seconds(dummy, draw(dummy.action_space, rng, (steps, n_envs)))
     found, times = [], []
     for _ in range(rounds):
-        actions = rng.uniform(-1, 1, shape).astype(np.float32)
-        own = seconds(batch, actions)
+        actions = draw(dummy.action_space, rng, (steps, n_envs))
+        own = seconds(ours, actions)
         after = seconds(dummy, actions)
         found.append((before + after) / 2 / own)
         times.append((after, own))
         before = after
     quarters = statistics.quantiles(found, n=4)
-    theirs, ours = (statistics.median(column) * 1e6 for column in zip(*times, strict=True))
+    theirs, own = (statistics.median(column) * 1e6 for column in zip(*times, strict=True))
     return {
         "dummy": round(theirs, 1),
-        "batch": round(ours, 1),
+        "ours": round(own, 1),
         "ratio": round(quarters[1], 2),
         "low": round(quarters[0], 2),
         "high": round(quarters[2], 2),
@@ -103,13 +122,13 @@ def main() -> None:
     table = Table(
         "environment",
         "DummyVecEnv, µs",
-        "BatchMujoco, µs",
+        "ours, µs",
         "times faster",
         title=f"time of the processor for a step, {options.n_envs} environments",
     )
     for name, figure in made.items():
         ratio = f"{figure['ratio']:.2f} ({figure['low']:.2f}-{figure['high']:.2f})"
-        table.add_row(name, f"{figure['dummy']:.0f}", f"{figure['batch']:.0f}", ratio)
+        table.add_row(name, f"{figure['dummy']:.0f}", f"{figure['ours']:.0f}", ratio)
     console.print(table)
     if options.write:
         keep(RESULTS, made, "environments")

@@ -6,21 +6,20 @@ may not count; what `env_method` does to it does.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv, expand_model_path
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from configs.settings import did_you_mean
 from envs import split_id
 from envs.changes.base import Change
-from envs.fleet import MONITORS, Fleet, Stepped, lacking, wrapper
+from envs.fleet import Fleet, Stepped, lacking
 from envs.in_turn import InTurn
-from envs.nonstationary import NonStationary
+from envs.layers import Layers, unfit
 from envs.robots import ROBOTS, Array
 from envs.tasks import Tasks
 
@@ -29,8 +28,6 @@ FITTING = {
     for name in ("actions", "delays", "locomotion", "mujoco", "observations", "rewards", "sensors")
 }
 """Where the changes are that act on models, or on what passes between agent and environment, and on nothing else."""
-LAYERS = (*MONITORS, NonStationary, TimeLimit, OrderEnforcing, PassiveEnvChecker)
-"""Wrappers whose part in a step the batch takes over, or may leave out."""
 
 
 class BatchError(ValueError):
@@ -233,19 +230,10 @@ def _unfit(env: gym.Env[Any, Any]) -> str | None:
     kind = type(inner)
     if kind not in ROBOTS:
         return f"it steps {NAMES} only"
-    layers = list(_layers(env))
-    strange = [layer for at, layer in enumerate(layers) if layer not in LAYERS or layer in layers[:at]]
-    strange += [layer for layer in layers if layer in MONITORS][1:]
-    if strange:
-        return f"it does not know the wrapper {strange[0].__name__}"
-    course = wrapper(env, NonStationary)
-    if course is None:
-        return "its rows must be made by envs.make_env"
-    monitor = wrapper(env, *MONITORS)
-    if monitor is not None and (monitor.results_writer or monitor.info_keywords or monitor.reset_keywords):
-        return "its rows' monitors write no file and take no keywords"
+    if misfit := unfit(env):
+        return misfit
     settings = {"xml_file": inner.fullpath, "render_mode": inner.render_mode}
-    return _wrong_setting(kind, settings) or _strange_change(course.tasks)
+    return _wrong_setting(kind, settings) or _strange_change(Layers(env).course.tasks)
 
 
 def _unlike(envs: Sequence[gym.Env[Any, Any]]) -> str | None:
@@ -258,13 +246,6 @@ def _kind(env: gym.Env[Any, Any]) -> tuple[type, str]:
     """What is the same in environments with the same settings."""
     inner = env.unwrapped
     return type(inner), repr(inner.spec and inner.spec.kwargs)
-
-
-def _layers(env: gym.Env[Any, Any]) -> Iterator[type[gym.Wrapper[Any, Any, Any, Any]]]:
-    """The wrappers around an environment, from the outermost."""
-    while isinstance(env, gym.Wrapper):
-        yield type(env)
-        env = env.env
 
 
 def _itself(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:

@@ -17,21 +17,16 @@ island at most. That leaves all numbers as they are, to the last bit, and saves 
 """
 
 import functools
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
 import mujoco
 import numpy as np
-from gymnasium.wrappers import TimeLimit
-from stable_baselines3.common.monitor import Monitor as PlainMonitor
 
 from envs.changes.base import Change
-from envs.course import Course
-from envs.monitor import Monitor
-from envs.nonstationary import NonStationary
+from envs.layers import Layers
 from envs.robots import ROBOTS, Array
 
 try:
@@ -41,7 +36,6 @@ except ImportError:  # MuJoCo before 3.17
 
 STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 """What a row of the batch holds: everything that the next step depends on."""
-MONITORS = (Monitor, PlainMonitor)
 
 Stepped = tuple[Array, Array, Array, list[dict[str, Any]], dict[int, dict[str, Any]]]
 """Observations, rewards, dones and infos of all rows; and of the rows that were reset, the infos of that."""
@@ -74,9 +68,8 @@ class Fleet:
         self._behind = [False] * len(self.envs)
         space = self.envs[0].observation_space
         self._shape, self._dtype = (len(self.envs), *(space.shape or ())), space.dtype
-        self._courses: list[Course] = [wrapper(env, NonStationary).course for env in self.envs]
-        self._limits = [wrapper(env, TimeLimit) for env in self.envs]
-        self._monitors = [wrapper(env, *MONITORS) for env in self.envs]
+        self._layers = [Layers(env) for env in self.envs]
+        self._courses = [layers.course for layers in self._layers]
         changes = [type(change) for course in self._courses for change in course.tasks.changes.values()]
         self._acting = any(change.action is not Change.action for change in changes)
         self._seeing = any(change.observation is not Change.observation for change in changes) or any(
@@ -111,19 +104,13 @@ class Fleet:
         gains, ends, shown = robot.outcomes(robot.control_costs(acted))
         seen = np.empty(self._shape, self._dtype) if self._seeing else raw
         rewards, dones, infos, resets = [], [], [], {}
-        rows = zip(self._courses, self._limits, self._monitors, gains, ends, shown, strict=True)
-        for row, (course, limit, monitor, gain, terminated, values) in enumerate(rows):
+        rows = zip(self._layers, gains, ends, shown, strict=True)
+        for row, (layers, gain, terminated, values) in enumerate(rows):
             info = dict(zip(robot.shown, values, strict=True))
-            truncated = False
-            if limit is not None:
-                limit._elapsed_steps += 1
-                truncated = limit._elapsed_steps >= limit._max_episode_steps
-            reward, truncated = course.finish(gain, terminated, truncated, info)
+            reward, truncated = layers.finish(gain, terminated, info)
             if self._seeing:
-                seen[row] = course.observation(raw[row])
+                seen[row] = layers.course.observation(raw[row])
             done = terminated or truncated
-            if monitor is not None:
-                _report(monitor, reward, done, info)
             info["TimeLimit.truncated"] = truncated and not terminated
             if done:
                 info["terminal_observation"] = seen[row].copy()
@@ -205,7 +192,7 @@ class Fleet:
 
         They are a list where some are of another precision than others.
         """
-        if any(monitor.needs_reset for monitor in self._monitors if monitor is not None):
+        if any(layers.waits for layers in self._layers):
             raise RuntimeError("the environments wait for their first reset()")
         acted = [course.action(action) for course, action in zip(self._courses, given, strict=True)]
         if self._acting or isinstance(given, list):
@@ -246,30 +233,7 @@ def lacking() -> str | None:
     return None if hasattr(np, "vecdot") else f"it needs NumPy 2, and this is NumPy {np.__version__}"
 
 
-def wrapper(env: gym.Env[Any, Any], *kinds: type[Any]) -> Any:
-    """The outermost wrapper of exactly one of these kinds around an environment; None where there is none."""
-    while isinstance(env, gym.Wrapper):
-        if type(env) in kinds:
-            return env
-        env = env.env
-    return None
-
-
 def skip_islands(model: Any) -> None:
     """Have the solver not look for islands, groups of trees that constraints tie together, where there is one tree."""
     if model.ntree == 1:
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
-
-
-def _report(monitor: Monitor, reward: SupportsFloat, done: bool, info: dict[str, Any]) -> None:
-    """Have a monitor count a step, and report the episode where this is its last, as its own `step` does."""
-    monitor.rewards.append(float(reward))
-    monitor.total_steps += 1
-    if done:
-        monitor.needs_reset = True
-        total, length = sum(monitor.rewards), len(monitor.rewards)
-        seconds = time.time() - monitor.t_start
-        monitor.episode_returns.append(total)
-        monitor.episode_lengths.append(length)
-        monitor.episode_times.append(seconds)
-        info["episode"] = {"r": round(total, 6), "l": length, "t": round(seconds, 6)}

@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from agents.hooks import Idleness, OptimizerHooks
+from agents.hooks import OptimizerHooks, Watching
 from agents.layers import Network, Param
 from agents.sb3 import Batch, read_networks, sample_batch
 from agents.viewing import ModelView, initial_tensors
@@ -278,7 +278,7 @@ def _has_rollouts(metric: Metric, model: BaseAlgorithm) -> bool:
     return metric.reads != "rollout" or metric.costly or hasattr(model, "rollout_buffer")
 
 
-class _Tap(Idleness):
+class _Tap(Watching):
     """Looks at a sample of one optimiser's steps."""
 
     def __init__(self, measurer: Measurer, optimizer: torch.optim.Optimizer, metrics: Sequence[Metric]) -> None:
@@ -295,13 +295,24 @@ class _Tap(Idleness):
         """Those that the optimiser steps."""
         return (network for network in self.measurer.networks if network.optimizer is self.optimizer)
 
-    def idle(self) -> float:
+    def due(self) -> int:
         """The steps up to the next one of the sample."""
         return -self.count % STEP_EVERY
 
     def skipped(self, steps: int) -> None:
         """They count."""
         self.count += steps
+
+    def look(self, gradients: Mapping[Tensor, Tensor]) -> None:
+        """Keep the gradients, and what the networks make of the probe batch before the step."""
+        self.cancel()
+        watched = {param.tensor for network in self.networks() for param in network.params()}
+        self._gradients = {tensor: own.clone() for tensor, own in gradients.items() if tensor in watched}
+        self._see_outputs(self.count)
+
+    def looked(self) -> None:
+        """Measure the step."""
+        self.compare(self.optimizer)
 
     def start(self, optimizer: torch.optim.Optimizer) -> None:
         """Right after `zero_grad`: watch the gradients that the next backward pass leaves, where it is their turn."""
@@ -317,10 +328,14 @@ class _Tap(Idleness):
         """Right before the step: what was kept is the whole gradient, as it was before clipping."""
         watching = bool(self._handles)
         self._unhook()
-        if watching and self.reads_outputs and (self.count - 1) % (STEP_EVERY * OUTPUTS_EVERY) == 0:
-            self._before = self.measurer.outputs()
-        if not watching:
+        if watching:
+            self._see_outputs(self.count - 1)
+        else:
             self._gradients = {}
+
+    def _see_outputs(self, step: int) -> None:
+        if self.reads_outputs and step % (STEP_EVERY * OUTPUTS_EVERY) == 0:
+            self._before = self.measurer.outputs()
 
     def compare(self, optimizer: torch.optim.Optimizer) -> None:
         """Right after the step: measure it."""

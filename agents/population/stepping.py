@@ -1,20 +1,19 @@
 """How the gradients of all members become steps: many rows at once, or a member's own optimiser where it has to be.
 
 Between a backward pass and the next, SB3 clears gradients, lets penalties in, clips, asks whether to step, steps, and
-tells who listens. A `Stepper` does all of it for neighbouring rows at once, as long as nobody needs to hear of
-the single step; otherwise it gives each member its gradient and has its own optimiser go through the motions, so that
-whatever is attached to it works as in a run of its own.
+tells who listens. A `Stepper` does all of it for neighbouring rows at once, as long as nobody needs to do more at the
+single step than to look at it; otherwise it gives each member its gradient and has its own optimiser go through the
+motions, so that whatever is attached to it works as in a run of its own.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from agents.hooks import OptimizerHooks, has_foreign_hooks, hooks_of
+from agents.hooks import OptimizerHooks, Watching, has_foreign_hooks, hooks_of
 from agents.population.rows import Rows, RowsAdam, plain_adam, release_statistics
 
 
@@ -76,6 +75,7 @@ class Stepper:
         self.adam = RowsAdam(rows, self.optimizers, first) if plain else None
         self._left = 0.0
         self._untold = 0
+        self._unseen = 0.0
         self._asks_if_finite = False
 
     def begin(self) -> None:
@@ -117,24 +117,43 @@ class Stepper:
             self._after_own_steps()
             return
         assert self.adam is not None
-        if self.max_norm is not None:
-            norms = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
-            self.gradient.mul_((self.max_norm / (norms + 1e-6)).clamp_(max=1.0))
         if self._asks_if_finite and not math.isfinite(self.gradient.sum().item()):
             self._tell()
-            for number in range(len(self.optimizers)):
-                self.optimizers[number].zero_grad()  # at which listeners count
-                with self.own_gradients(number):
-                    self.optimizers[number].step()
+            for number, optimizer in enumerate(self.optimizers):
+                optimizer.zero_grad()  # at which listeners count
+                self._own_step(number)
             self._after_own_steps()
             self.gradient.zero_()  # between parameters, too, where nothing else is written
             return
+        looking = self._look() if self._untold >= self._unseen else []
+        if self.max_norm is not None:
+            norms = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+            self.gradient.mul_((self.max_norm / (norms + 1e-6)).clamp_(max=1.0))
         if lead:
             lead.before_step()
         self.adam.step(self.gradient)
+        for watching in looking:
+            watching.looked()
         if lead and lead.after_step():
             self.adam.link()  # whose step counts a reset may have set back
         self._untold += 1
+        if looking:
+            self._tell()
+            self._unseen = self._until_look()
+
+    def _look(self) -> list[Watching]:
+        """Show the gradients to those who look at the coming step."""
+        self._tell()
+        looking = []
+        for optimizer, tensors, gradients in zip(self.optimizers, self.members, self._own_gradients, strict=True):
+            for watching in _watching(optimizer):
+                if watching.due() == 0:
+                    watching.look(dict(zip(tensors, gradients, strict=True)))
+                    looking.append(watching)
+        return looking
+
+    def _until_look(self) -> float:
+        return min((own.due() for optimizer in self.optimizers for own in _watching(optimizer)), default=math.inf)
 
     def _own_step(self, number: int) -> None:
         """What SB3 does with one member's gradient, to which penalties have perhaps added theirs."""
@@ -149,15 +168,6 @@ class Stepper:
             torch._foreach_copy_(list(self._own_gradients[number]), taken)
         _clear(tensors)
 
-    @contextmanager
-    def own_gradients(self, number: int) -> Iterator[None]:
-        """Let a member's parameters have their gradients as they are now."""
-        tensors = self.members[number]
-        for tensor, gradient in zip(tensors, self._own_gradients[number], strict=True):
-            tensor.grad = gradient
-        yield
-        _clear(tensors)
-
     def _after_own_steps(self) -> None:
         if self.lead:
             if self.lead.leads:
@@ -170,6 +180,7 @@ class Stepper:
         self._untold, self._left = 0, 0.0
         if self.adam is not None and not any(map(has_foreign_hooks, self.optimizers)):
             self._left = min((hooks.idleness.idle() for hooks in self._hooks()), default=math.inf)
+            self._unseen = self._until_look()
             if self._left:
                 self.adam.link()
 
@@ -234,6 +245,10 @@ class Trained:
         self.rows.release()
         for optimizer in self.optimizers:
             release_statistics(optimizer)
+
+
+def _watching(optimizer: torch.optim.Optimizer) -> list[Watching]:
+    return [hooks.idleness for hooks in hooks_of(optimizer) if isinstance(hooks.idleness, Watching)]
 
 
 def _clear(tensors: Sequence[Tensor]) -> None:
