@@ -25,7 +25,7 @@ report: setup ## compare all runs: report/report.html and figures; ARGS="--pdf" 
 	$(BIN)/python report.py $(RUNS) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the whole test suite; ARGS="-k redo" selects
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style and types
 	$(BIN)/ruff check .

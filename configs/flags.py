@@ -6,12 +6,12 @@ shows the help.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
 
 from configs import values as reading
-from configs.settings import SettingError, UsageError, closest, did_you_mean
+from configs.settings import SettingError, UsageError, closest, did_you_mean, hints_of
 
 T = TypeVar("T")
 Flags = dict[str, tuple[list[str], str]]
@@ -59,7 +59,7 @@ def _text(value: Any) -> str:
 
 def leaves(kind: type[Any], prefix: str = "") -> Iterator[tuple[str, Any, type[Any]]]:
     """Every setting of a dataclass and those nested in it: its flag, its type, the dataclass it belongs to."""
-    hints = get_type_hints(kind, include_extras=True)
+    hints = hints_of(kind)
     for entry in fields(kind):
         hint, name = hints[entry.name], f"{prefix}{canonical(entry.name)}"
         if isinstance(hint, type) and is_dataclass(hint):
@@ -93,7 +93,7 @@ def build(kind: type[T], flags: Flags, also: Sequence[str] = ()) -> T:
 
 def _made(kind: type[T], found: Mapping[str, Any], flags: Flags, prefix: str = "") -> T:
     """A dataclass, and those nested in it, of the values that were found for it."""
-    hints, settings = get_type_hints(kind), {}
+    hints, settings = hints_of(kind), {}
     for entry in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         hint, name = hints[entry.name], f"{prefix}{canonical(entry.name)}"
         if isinstance(hint, type) and is_dataclass(hint):
@@ -120,7 +120,7 @@ def show_help(kind: type[Any], program: str, description: str) -> None:
 
 def _told(kind: type[Any]) -> type[Any]:
     """The dataclass with its settings' docstrings as running text; tyro would break lines where they do."""
-    hints, told = get_type_hints(kind, include_extras=True), []
+    hints, told = hints_of(kind), []
     for entry in fields(kind):
         hint: Any = hints[entry.name]
         if isinstance(hint, type) and is_dataclass(hint):

@@ -12,7 +12,7 @@ call are all checked by the same few lines:
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -53,11 +53,21 @@ class Settings:
     """Base of everything that can be configured: checks ranges and choices as soon as it is made."""
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self), include_extras=True)
+        hints = hints_of(type(self))
         for field in fields(self):
             problem = find_problem(hints[field.name], getattr(self, field.name))
             if problem:
                 raise SettingError(self, field.name, problem)
+
+
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+
+
+def hints_of(kind: type[Any]) -> Mapping[str, Any]:
+    """The types of a dataclass's fields, with what they are annotated with."""
+    if kind not in _HINTS:
+        _HINTS[kind] = get_type_hints(kind, include_extras=True)
+    return _HINTS[kind]
 
 
 def find_problem(hint: Any, value: Any) -> str | None:

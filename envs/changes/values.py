@@ -3,7 +3,7 @@
 import math
 import reprlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from configs.settings import find_problem
+from configs.settings import find_problem, hints_of
 from envs.changes.base import Blend, Change, ChangeError, ScalarChange
 
 MOST_IN_WORDS = 8
@@ -42,7 +42,7 @@ class Disturbance(ScalarChange):
     def check(self, value: Any) -> None:
         """Refuse what the settings would refuse as their lowest value, too."""
         super().check(value)
-        problem = find_problem(get_type_hints(type(self), include_extras=True)["low"], value)
+        problem = find_problem(hints_of(type(self))["low"], value)
         if problem:
             raise ChangeError(f"{self.name} {problem}")
 

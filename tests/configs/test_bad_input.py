@@ -18,7 +18,7 @@ from recording.directory import default_path
 from recording.members import default_population_path
 from tests.configs.bad_input import Case, cases
 
-CASES = int(os.environ.get("CASES", "2000"))
+CASES = int(os.environ.get("CASES", "1000"))
 """Drawn configurations; CASES=100000 looks longer."""
 
 
@@ -71,7 +71,7 @@ def test_a_configuration_is_valid_or_refused_in_one_sentence(
 
 
 @given(case=cases(most_settings=2, spoil=False))
-@settings(max_examples=CASES // 25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES // 12, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.timeout(max(300, CASES // 5))
 def test_what_is_read_is_built_or_refused_in_one_sentence(
     nothing_trains: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: Case
