@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.algorithms import OnPolicy
+from agents.compiler import leave_unloaded
 from agents.interventions import Intervention
 from agents.plasticity import Plasticity
 from configs.command_line import Config
@@ -44,6 +45,7 @@ def build(config: Config, members: int = 1) -> tuple[Tasks, VecEnv, BaseAlgorith
         config: what to make.
         members: how many such agents there will be at once.
     """
+    leave_unloaded()
     check_device(config.run.device)
     with usage_errors():
         tasks = config.tasks
