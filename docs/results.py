@@ -169,16 +169,21 @@ def table(figures: Figures, benchmark: str, most: int | None = None) -> str:
 
 
 def some(figures: Figures, benchmark: str, arms: list[str]) -> str:
-    """Some arms of a benchmark: returns, how much less than the first one's seed by seed, and norms of weights."""
+    """Some arms of a benchmark: returns, how much less than the first one's, and norms of weights.
+
+    Differences are seed by seed. Beside the plain agent it is how much more.
+    """
     of_all: Figures = figures["benchmarks"][benchmark]["arms"]
+    first = arms[0]
+    word, sign = ("more", -1) if first == NONE else ("less", 1)
     lines = [
-        f"| arm | return (95 %) | less than `{arms[0]}`, seed by seed (95 %) | actor's weights | critic's weights |\n"
+        f"| arm | return (95 %) | {word} than `{first}`, seed by seed (95 %) | actor's weights | critic's weights |\n"
     ]
     lines.append("|---|---:|---:|---:|---:|\n")
     for arm in arms:
         own = of_all[arm]
-        less = np.subtract(of_all[arms[0]]["of_runs"], own["of_runs"])[:, None]
-        cells = [_shown(own["return"]), "" if arm == arms[0] else _shown(_numbers(interval(mean, less)))]
+        apart = sign * np.subtract(of_all[first]["of_runs"], own["of_runs"])[:, None]
+        cells = [_shown(own["return"]), "" if arm == first else _shown(_numbers(interval(mean, apart)))]
         cells += ["" if norm is None else f"{norm:.1f}" for norm in own["weights"].values()]
         lines.append(f"| `{arm}` | {' | '.join(cells)} |\n")
     return "".join(lines)
