@@ -5,13 +5,15 @@
 
 A page is written by hand, but for what stands between `<!-- table leaderboard switching -->` and `<!-- end -->` (with a
 number: the controls and that many of the best arms). A test compares these tables with the figures, so that they can't
-go stale. The README is one of these pages.
+go stale. The README is one of these pages. Pictures that a page shows are drawn: `<sweep>_<benchmark>.png` has all arms,
+the best on top, `<sweep>_<benchmark>_tasks.png` their ways through the tasks.
 """
 
 import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -244,7 +246,7 @@ def picture(figures: Figures, benchmark: str, path: Path) -> None:
     ).savefig(path, dpi=150)
 
 
-def front(figures: Figures, benchmark: str, arms: tuple[str, ...], path: Path) -> None:
+def curves(figures: Figures, benchmark: str, arms: Sequence[str], path: Path) -> None:
     """Some arms over the tasks, mean and 95 % interval of each."""
     found: Figures = figures["benchmarks"][benchmark]["arms"]
     lines = {}
@@ -252,6 +254,11 @@ def front(figures: Figures, benchmark: str, arms: tuple[str, ...], path: Path) -
         own = {name: np.asarray(values) for name, values in found[arm]["per_task"].items()}
         lines[arm] = Line(own["mean"][None], own["low"], own["high"])
     over_tasks(lines, looks(arms), "return at the end of the task").savefig(path, dpi=150)
+
+
+def _as_listed(name: str) -> Callable[[str], int]:
+    """A key that sorts arms as the file of their sweep lists them."""
+    return read_sweep(find(name)).arms.index
 
 
 def filled(page: str, known: dict[str, Figures]) -> str:
@@ -294,11 +301,13 @@ def main(words: list[str]) -> int:
     pages = {page: page.read_text() for page in (README, *RESULTS.glob("*.md"))}
     for name, figures in known.items():
         for benchmark in figures["benchmarks"]:
-            path = RESULTS / f"{name}_{benchmark}.png"
+            path, over = (RESULTS / f"{name}_{benchmark}{kind}.png" for kind in ("", "_tasks"))
             if any(path.name in text for text in pages.values()):
                 picture(figures, benchmark, path)
+            if any(over.name in text for text in pages.values()):
+                curves(figures, benchmark, sorted(figures["benchmarks"][benchmark]["arms"], key=_as_listed(name)), over)
     name, benchmark, arms = FRONT
-    front(known[name], benchmark, arms, RESULTS / "front.png")
+    curves(known[name], benchmark, arms, RESULTS / "front.png")
     for page, text in pages.items():
         page.write_text(filled(text, known))
     return 0
