@@ -5,8 +5,8 @@
 
 A page is written by hand, but for what stands between `<!-- table leaderboard switching -->` and `<!-- end -->` (with a
 number: the controls and that many of the best arms). A test compares these tables with the figures, so that they can't
-go stale. The README is one of these pages. Pictures that a page shows are drawn: `<sweep>_<benchmark>.png` has all arms,
-the best on top, `<sweep>_<benchmark>_tasks.png` their ways through the tasks.
+go stale. The README is one of these pages. Pictures that a page shows are drawn: `<sweep>_<benchmark>.png` has all
+arms, the best on top, `<sweep>_<benchmark>_tasks.png` their ways through the tasks.
 """
 
 import json
