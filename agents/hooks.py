@@ -33,7 +33,11 @@ class Idleness:
 
 
 class Watching(Idleness):
-    """A listener that looks at some of the steps and changes nothing, so that these, too, can be taken at once."""
+    """A listener that looks at some of the steps and changes nothing, so that these, too, can be taken at once.
+
+    They are where it listens before all who act around steps; behind these it is told as others are. In neither case
+    does it see, in a population, what is reset after the step.
+    """
 
     def idle(self) -> float:
         """None must be told in the usual way."""

@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from envs import Tasks, make_env, make_vec_env
+from envs import Stepping, Tasks, make_env, make_vec_env
 from envs.changes import Change
 from envs.changes.actions import ActionPermutation
 from envs.changes.mujoco import MujocoFriction
@@ -77,7 +77,8 @@ def figures(name: str, n_envs: int, steps: int, rounds: int) -> dict[str, float]
     env_id = name.removesuffix("-without")
     tasks = Tasks(Periodic(period=1000, boundary="immediate"), changes(env_id), seed=0)
     dummy = DummyVecEnv([partial(make_env, env_id, tasks, stride=n_envs, env_kwargs=ENVS[name])] * n_envs)
-    ours = make_vec_env(env_id, tasks, n_envs, 0, env_kwargs=ENVS[name])
+    stepping: Stepping = "dummy" if env_id == "CartPole-v1" else "batch"
+    ours = make_vec_env(env_id, tasks, n_envs, 0, stepping, env_kwargs=ENVS[name])
     dummy.seed(0)
     for vec_env in (dummy, ours):
         vec_env.reset()

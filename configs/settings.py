@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -60,7 +61,8 @@ class Settings:
                 raise SettingError(self, field.name, problem)
 
 
-_HINTS: dict[type[Any], dict[str, Any]] = {}
+_HINTS: WeakKeyDictionary[type[Any], dict[str, Any]] = WeakKeyDictionary()
+"""By classes, of which each command line that is read makes some more."""
 
 
 def hints_of(kind: type[Any]) -> Mapping[str, Any]:

@@ -46,7 +46,6 @@ class InTurn(DummyVecEnv):
             info["TimeLimit.truncated"] = truncated and not terminated
             if done:
                 info["terminal_observation"] = observation
-            # What comes by a shortcut is nobody else's already.
             infos.append(info if step is short and not done else _kept(info))
             if done:
                 observation, self.reset_infos[row] = env.reset()

@@ -2,19 +2,22 @@
 
 A step of Gymnasium's CartPole is some thirty operations on NumPy's single numbers, each of which takes many times as
 long as the same operation on Python's, and five wrappers lie around it. A shortcut computes the same numbers in the
-same order, reads every constant and the state where the environment keeps them, and leaves the new state there:
-whatever else is done to the environment meanwhile (switches, resets, rendering, attributes) is noticed on both sides.
+same order, reads every constant and the state where the environment keeps them, and leaves the new state there, so that
+switches, resets and whoever else writes to the environment are noticed on both sides.
 
-What is rare is left to the environment's own step: strange actions, states and constants, and steps after an end.
+What is rare is left to the environment: strange actions, states and constants, steps after an end, pictures for people,
+and steps that somebody has put in the place of its own.
 """
 
+import copy
 import functools
 from collections.abc import Callable
-from typing import Any, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.spaces import Discrete
 
 from envs.layers import Layers, unfit
 
@@ -24,38 +27,57 @@ Bare = tuple[Any, float, bool]
 
 WHOLE: frozenset[type] = frozenset({int, *(np.dtype(code).type for code in "bhilqBHILQ")})
 """Types of actions that Gymnasium's `Discrete` knows."""
+CONSTANTS = ("gravity", "total_mass", "polemass_length", "length", "masspole", "tau", "force_mag")
+"""What is tried with other values before a shortcut is used."""
+PLAIN = {float}
+NUMBERS: frozenset[type] = frozenset({int, float, np.float64, np.float32})
+"""Types of constants that make numbers of double precision with those."""
 
 
-def shortcut(env: gym.Env[Any, Any]) -> Callable[[Any], Stepped] | None:
+def shortcut(env: gym.Env[Any, Any]) -> "Shortcut | None":
     """What takes a step of `env` as its own `step` does; None where no shortcut is known.
 
     Args:
         env: an environment as `envs.make_env` makes it. Wrappers that are put into it later are not seen.
     """
-    inner = env.unwrapped
+    inner: Any = env.unwrapped
     kind: Any = type(inner)
-    if kind not in KNOWN or unfit(env) or inner.render_mode == "human":
+    if kind not in KNOWN or inner.action_space != KNOWN[kind].space or unfit(env):
         return None
-    # Whoever has given the class another step means that one.
-    if kind.step is not OWN[kind] or not _is_right(kind):
-        return None
-    bare, layers = KNOWN[kind], Layers(env)
-    course, finish = layers.course, layers.finish
+    return Shortcut(env) if kind.step is KNOWN[kind].own and _is_right(kind) else None
 
-    def step(action: Any) -> Stepped:
-        if layers.waits:
-            return env.step(action)
+
+class Shortcut:
+    """Takes steps of an environment.
+
+    Args:
+        env: one of those that have a shortcut.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._env = env
+        self._inner: Any = env.unwrapped
+        self._kind: Any = type(self._inner)
+        self._known = KNOWN[self._kind]
+        self._layers = Layers(env)
+
+    def __call__(self, action: Any) -> Stepped:
+        """What the environment's own `step` would do, and return; the info is nobody else's."""
+        inner, layers = self._inner, self._layers
+        others = self._kind.step is not self._known.own or "step" in inner.__dict__ or "step" in self._env.__dict__
+        if others or layers.waits or inner.render_mode == "human":
+            *rest, info = self._env.step(action)
+            return *rest, copy.deepcopy(info)
+        course = layers.course
         acted = course.action(action)
-        found = bare(inner, acted)
+        found = self._known.bare(inner, acted)
         if found is None:
             observation, reward, terminated, _, info = inner.step(acted)
         else:
             observation, reward, terminated = found
             info = {}
-        given, truncated = finish(reward, terminated, info)
+        given, truncated = layers.finish(reward, terminated, info)
         return course.observation(observation), given, terminated, truncated, info
-
-    return step
 
 
 def cart_pole(env: Any, action: Any) -> Bare | None:
@@ -69,17 +91,23 @@ def cart_pole(env: Any, action: Any) -> Bare | None:
     action = int(action)
     if action not in (0, 1) or state.dtype != np.float64 or state.shape != (4,):
         return None
+    constants = (
+        env.gravity, env.total_mass, env.polemass_length, env.length, env.masspole, env.tau, env.force_mag,
+        env.x_threshold, env.theta_threshold_radians,
+    )  # fmt: skip
+    kinds = set(map(type, constants))
+    if not kinds <= NUMBERS:
+        return None
+    plain: Any = constants if kinds == PLAIN else map(float, constants)
+    gravity, total_mass, mass_length, length, masspole, tau, force_mag, far, steep = plain
     x, x_dot, theta, theta_dot = state.tolist()
+    force = force_mag if action == 1 else -force_mag
+    cos, sin = float(np.cos(theta)), float(np.sin(theta))
     try:
-        gravity, total_mass, mass_length = float(env.gravity), float(env.total_mass), float(env.polemass_length)
-        length, masspole, tau = float(env.length), float(env.masspole), float(env.tau)
-        far, steep = float(env.x_threshold), float(env.theta_threshold_radians)
-        force = float(env.force_mag) if action == 1 else -float(env.force_mag)
-        cos, sin = float(np.cos(theta)), float(np.sin(theta))
         temp = (force + mass_length * (theta_dot * theta_dot) * sin) / total_mass
         theta_acc = (gravity * sin - cos * temp) / (length * (4.0 / 3.0 - masspole * (cos * cos) / total_mass))
         x_acc = temp - mass_length * theta_acc * cos / total_mass
-    except (TypeError, ValueError, ZeroDivisionError):
+    except ZeroDivisionError:
         return None
     if env.kinematics_integrator == "euler":
         x += tau * x_dot
@@ -100,31 +128,51 @@ def cart_pole(env: Any, action: Any) -> Bare | None:
     return state.astype(np.float32), reward, terminated
 
 
-KNOWN: dict[type[Any], Callable[[Any, Any], Bare | None]] = {CartPoleEnv: cart_pole}
-"""Environments of exactly these classes, which never cut an episode off by themselves, and their steps."""
+class Known(NamedTuple):
+    """A class of environments, none of which cuts an episode off by itself."""
 
-OWN: dict[type[Any], Callable[..., Any]] = {kind: kind.step for kind in KNOWN}
+    bare: Callable[[Any, Any], Bare | None]
+    own: Callable[..., Any]
+    """Its own step."""
+    space: gym.Space[Any]
+    """Of its actions."""
+
+
+KNOWN: dict[type[Any], Known] = {CartPoleEnv: Known(cart_pole, CartPoleEnv.step, Discrete(2))}
+"""By exactly their classes."""
 
 
 @functools.cache
-def _is_right(kind: type[Any]) -> bool:
+def _is_right(kind: Any) -> bool:
     """Whether the installed Gymnasium's own step gives the same, as it did when the shortcut was written."""
+    rng = np.random.default_rng(0)
     try:
-        own, other = kind(), kind()
-        rng = np.random.default_rng(0)
-        for _ in range(8):
-            own.reset(seed=0)
-            other.reset(seed=0)
-            other.state = own.state = own.state * rng.uniform(-20, 20, own.state.shape)
-            for action in rng.integers(2, size=20):
-                expected, found = own.step(action), KNOWN[kind](other, action)
-                if found is None or expected[3] or expected[4]:
-                    return False
-                same = np.array_equal(expected[0], found[0]) and np.array_equal(own.state, other.state)
-                if not same or expected[1:3] != found[1:] or expected[0].dtype != found[0].dtype:
-                    return False
-                if expected[2]:
-                    break
+        return all(_agree(kind, rng, euler, sutton) for euler in (True, False) for sutton in (True, False))
     except (AttributeError, TypeError, ValueError):
         return False
+
+
+def _agree(kind: Any, rng: np.random.Generator, euler: bool, sutton: bool) -> bool:
+    """Whether both ways give the same from random states, with the constants as they are and with random ones."""
+    own, other = kind(sutton_barto_reward=sutton), kind(sutton_barto_reward=sutton)
+    for number in range(8):
+        constants = dict(zip(CONSTANTS, rng.uniform(0.1, 20, len(CONSTANTS)).tolist(), strict=True)) if number else {}
+        for env in (own, other):
+            env.reset(seed=0)
+            vars(env).update(constants, kinematics_integrator="euler" if euler else "semi-implicit euler")
+        for action in rng.integers(2, size=8):
+            # Some of them end the episode.
+            state = rng.uniform(-1, 1, 4) * (3, 5, 0.3, 5)
+            own.state, other.state, own.steps_beyond_terminated, other.steps_beyond_terminated = (
+                state,
+                state,
+                None,
+                None,
+            )
+            expected, found = own.step(action), KNOWN[kind].bare(other, action)
+            if found is None or expected[3] or expected[4]:
+                return False
+            same = np.array_equal(expected[0], found[0]) and np.array_equal(own.state, other.state)
+            if not same or expected[1:3] != found[1:] or expected[0].dtype != found[0].dtype:
+                return False
     return True

@@ -7,7 +7,7 @@ motions, so that whatever is attached to it works as in a run of its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -76,6 +76,7 @@ class Stepper:
         self._left = 0.0
         self._untold = 0
         self._unseen = 0.0
+        self._watching: list[tuple[int, Watching]] = []
         self._asks_if_finite = False
 
     def begin(self) -> None:
@@ -145,15 +146,14 @@ class Stepper:
         """Show the gradients to those who look at the coming step."""
         self._tell()
         looking = []
-        for optimizer, tensors, gradients in zip(self.optimizers, self.members, self._own_gradients, strict=True):
-            for watching in _watching(optimizer):
-                if watching.due() == 0:
-                    watching.look(dict(zip(tensors, gradients, strict=True)))
-                    looking.append(watching)
+        for number, watching in self._watching:
+            if watching.due() == 0:
+                watching.look(dict(zip(self.members[number], self._own_gradients[number], strict=True)))
+                looking.append(watching)
         return looking
 
     def _until_look(self) -> float:
-        return min((own.due() for optimizer in self.optimizers for own in _watching(optimizer)), default=math.inf)
+        return min((watching.due() for _, watching in self._watching), default=math.inf)
 
     def _own_step(self, number: int) -> None:
         """What SB3 does with one member's gradient, to which penalties have perhaps added theirs."""
@@ -179,10 +179,25 @@ class Stepper:
         """Find out how many of the coming steps nobody has to be told of."""
         self._untold, self._left = 0, 0.0
         if self.adam is not None and not any(map(has_foreign_hooks, self.optimizers)):
-            self._left = min((hooks.idleness.idle() for hooks in self._hooks()), default=math.inf)
+            self._left = min(self._idle(), default=math.inf)
             self._unseen = self._until_look()
             if self._left:
                 self.adam.link()
+
+    def _idle(self) -> Iterator[float]:
+        """How many steps each listener need not be told of, but for those who look, which are found on the way."""
+        self._watching = []
+        for number, optimizer in enumerate(self.optimizers):
+            acted = False
+            for hooks in hooks_of(optimizer):
+                listener = hooks.idleness
+                if not isinstance(listener, Watching):
+                    acted = acted or bool(hooks.handles)
+                    yield listener.idle()
+                elif acted:  # who comes behind others sees what they have done, and is told when it is its turn
+                    yield listener.due()
+                else:
+                    self._watching.append((number, listener))
 
     def _tell(self) -> None:
         if self._untold:
@@ -245,10 +260,6 @@ class Trained:
         self.rows.release()
         for optimizer in self.optimizers:
             release_statistics(optimizer)
-
-
-def _watching(optimizer: torch.optim.Optimizer) -> list[Watching]:
-    return [hooks.idleness for hooks in hooks_of(optimizer) if isinstance(hooks.idleness, Watching)]
 
 
 def _clear(tensors: Sequence[Tensor]) -> None:

@@ -1,6 +1,10 @@
 """A shortcut steps an environment as its own step does, to the last bit, whatever else is done to it meanwhile."""
 
+import copy
+import fractions
 import functools
+import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +31,7 @@ SEEN = {"observation_permutation": {"signs": True}, "action_permutation": {"prob
 PHYSICS = {"cartpole": {"parameter": "gravity"}, "reward_scale": {}}
 ALL = SEEN | PHYSICS
 UNCHANGED = Tasks(Constant(), {})
+OWN = CartPoleEnv.step
 
 
 def pair(tasks: Tasks, n_envs: int = 3, **settings: Any) -> tuple[DummyVecEnv, InTurn]:
@@ -146,6 +152,14 @@ def test_any_state_and_any_constants(state: list[float], constants: list[float],
     assert_same([one.state, one.steps_beyond_terminated], [other.state, other.steps_beyond_terminated])
 
 
+def outcome(step: Callable[[Any], Any], action: Any) -> Any:
+    """What is observed after a step, or what goes wrong."""
+    try:
+        return step(action)[0].tolist()
+    except Exception as error:
+        return type(error), str(error)
+
+
 @pytest.mark.parametrize("action", [2, -1, 1.0, np.float32(1), True, None, np.array([1]), "1"])
 def test_strange_actions_fail_as_they_do_there(action: Any) -> None:
     env = make_env("CartPole-v1", UNCHANGED)
@@ -153,16 +167,10 @@ def test_strange_actions_fail_as_they_do_there(action: Any) -> None:
     step = shortcut(env)
     assert step is not None
 
-    def outcome(step: Callable[[Any], Any]) -> Any:
-        try:
-            return step(action)[0].tolist()
-        except Exception as error:
-            return type(error), str(error)
-
-    found, state = outcome(step), env.unwrapped.state.copy()  # type: ignore[attr-defined]
+    found, state = outcome(step, action), env.unwrapped.state.copy()  # type: ignore[attr-defined]
     env.reset(seed=0)
     # The checker of actions, which Gymnasium has around its environments for the first step alone, says it otherwise.
-    expected = outcome(lambda action: env.unwrapped.step(action))
+    expected = outcome(env.unwrapped.step, action)
     assert found == expected
     np.testing.assert_array_equal(env.unwrapped.state, state)  # type: ignore[attr-defined]
 
@@ -201,12 +209,74 @@ def test_impossible_constants_are_left_to_the_environment() -> None:
     assert np.isnan(observation[1])
 
 
-def test_the_environments_own_step_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrappers_are_not_stepped(monkeypatch: pytest.MonkeyPatch) -> None:
     env = make_vec_env("CartPole-v1", Tasks(Periodic(period=30), changes(**ALL), seed=0), 2, seed=0)
     env.reset()
-    monkeypatch.setattr(CartPoleEnv, "step", lambda *_: pytest.fail("the environment was stepped"))
+    monkeypatch.setattr(gym.wrappers.TimeLimit, "step", lambda *_: pytest.fail("a wrapper was stepped"))
     for _ in range(100):
         env.step(np.array([0, 1]))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_a_copy_is_another_one(copied: Callable[[InTurn], InTurn]) -> None:
+    plain, ours = pair(Tasks(Periodic(period=40), changes(**SEEN), seed=3))
+    walk(plain, ours, 30)
+    twin, before = copied(ours), [state.copy() for state in ours.get_attr("state")]
+    other = copied(plain)  # type: ignore[arg-type]
+    walk(other, twin, 50, seed=1)
+    assert_same(ours.get_attr("state"), before)
+    walk(plain, ours, 50, seed=1)
+    assert_same(ours.get_attr("state"), twin.get_attr("state"))
+
+
+def test_steps_and_pictures_asked_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever puts a step in the place of the environment's own, on it, within or on its class."""
+    rendered: list[int] = []
+    env = make_env("CartPole-v1", UNCHANGED)
+    inner: Any = env.unwrapped
+    env.reset(seed=0)
+    step = shortcut(env)
+    assert step is not None
+    own = inner.step
+    inner.step = lambda action: (*own(action)[:1], 5.0, *own(action)[2:])
+    assert step(1)[1] == 5.0
+    del inner.step
+    env.step = lambda action: (np.zeros(4), 7.0, False, False, {})  # type: ignore[method-assign]
+    assert step(1)[1] == 7.0
+    del env.step
+    with monkeypatch.context() as patch:
+        plain = CartPoleEnv.step
+        patch.setattr(CartPoleEnv, "step", lambda self, action: (*plain(self, action)[:1], 6.0, False, False, {}))
+        assert step(1)[1] == 6.0
+    env.reset(seed=0)
+    inner.render_mode, inner.render = "human", lambda: rendered.append(1)
+    step(1)
+    assert rendered == [1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.uint8(10), np.True_, True, np.longdouble(9.8), torch.tensor(9.8), np.array([9.8]), fractions.Fraction(49, 5)],
+)
+def test_strange_constants_are_left_to_the_environment(value: Any) -> None:
+    one, other = CartPoleEnv(), CartPoleEnv()
+    for env in (one, other):
+        env.reset(seed=0)
+        env.force_mag = value
+    state = other.state
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as it gives where such a number is made negative
+        assert cart_pole(other, 0) is None
+        assert other.state is state
+        found = [outcome(env.step, 0) for env in (one, other)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("space", [gym.spaces.Discrete(2, start=1), gym.spaces.Discrete(3)])
+def test_other_actions_have_no_shortcut(space: gym.Space[Any]) -> None:
+    inner = CartPoleEnv()
+    inner.action_space = space  # type: ignore[assignment]
+    assert shortcut(NonStationary(inner, UNCHANGED)) is None
 
 
 def test_an_environment_put_into_a_row_is_the_one_that_is_stepped() -> None:
@@ -243,18 +313,37 @@ def test_what_has_no_shortcut(tmp_path: Path) -> None:
     without(make_env("CartPole-v1", exchanged))
 
 
-def test_another_gymnasium_has_no_shortcut(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = CartPoleEnv.step
+def heavier(self: CartPoleEnv, action: Any) -> Any:
+    self.gravity = np.nextafter(9.8, 10)
+    return OWN(self, action)
 
-    def heavier(self: CartPoleEnv, action: Any) -> Any:
-        self.gravity = np.nextafter(9.8, 10)
-        return own(self, action)
 
-    monkeypatch.setattr(CartPoleEnv, "step", heavier)
+def other_integrator(self: CartPoleEnv, action: Any) -> Any:
+    found = OWN(self, action)
+    if self.kinematics_integrator != "euler":
+        assert self.state is not None
+        self.state = self.state + np.array([0, 0, 0, 1e-12])
+    return found
+
+
+def other_reward(self: CartPoleEnv, action: Any) -> Any:
+    observation, reward, *rest = OWN(self, action)
+    return observation, reward - self._sutton_barto_reward, *rest
+
+
+def long_poles_differ(self: CartPoleEnv, action: Any) -> Any:
+    if self.length > 0.6:
+        self.force_mag *= 1 + 1e-9
+    return OWN(self, action)
+
+
+@pytest.mark.parametrize("another", [heavier, other_integrator, other_reward, long_poles_differ])
+def test_another_gymnasium_has_no_shortcut(monkeypatch: pytest.MonkeyPatch, another: Callable[..., Any]) -> None:
+    monkeypatch.setattr(CartPoleEnv, "step", another)
     assert shortcut(make_env("CartPole-v1", UNCHANGED)) is None
     # So it would be if it came like that.
     shortcuts._is_right.cache_clear()
-    monkeypatch.setitem(shortcuts.OWN, CartPoleEnv, heavier)
+    monkeypatch.setitem(shortcuts.KNOWN, CartPoleEnv, shortcuts.KNOWN[CartPoleEnv]._replace(own=another))
     assert shortcut(make_env("CartPole-v1", UNCHANGED)) is None
     monkeypatch.undo()
     shortcuts._is_right.cache_clear()

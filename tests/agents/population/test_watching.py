@@ -13,6 +13,7 @@ from agents.population.stepping import Stepper
 from metrics.base import Measured, Metric, StepView
 from recording import measuring
 from recording.measuring import Measurer
+from regularizers import L2
 from tests.agents.population.test_interventions import (
     MIXED,
     Bursting,
@@ -21,10 +22,9 @@ from tests.agents.population.test_interventions import (
     Member,
     make_ppo,
     make_sac,
-    train_alone,
     train_together,
 )
-from tests.models import small
+from tests.models import small, weights
 
 ALL: dict[str, Interventions] = {"none": list, **MIXED}
 
@@ -79,15 +79,45 @@ class Looker(BaseCallback):
         self.measurer.close()
 
 
-def compare(make: Make, interventions: Interventions, steps: int, *others: type[BaseCallback]) -> list[Looker]:
-    """A population of two, each member looked at, and the same agents alone; returns the lookers of these."""
+def compare(
+    make: Make, interventions: Interventions, steps: int, *others: type[BaseCallback], behind: bool = False
+) -> list[Looker]:
+    """A population of two, each member looked at, and the same agents alone; returns the lookers of these.
+
+    And one of which nobody looks at anything is the same to the last bit.
+
+    Args:
+        make: what makes an agent.
+        interventions: of each.
+        steps: of the environment.
+        others: callbacks before who looks.
+        behind: whether they look behind the interventions.
+    """
+
+    def member(seed: int, *lookers: Looker) -> Member:
+        made = Member(interventions(), seed, *(kind() for kind in others), *(() if behind else lookers))
+        if behind:
+            made.callback.callbacks += lookers
+        return made
+
+    def alone(seed: int, looker: Looker) -> Member:
+        made = member(seed, looker)
+        made.model = make(seed).learn(steps, callback=made.callback)
+        return made
+
     lookers = [Looker() for _ in range(2)]
-    members = [Member(interventions(), seed, *(kind() for kind in others), own) for seed, own in enumerate(lookers)]
+    members = [member(seed, own) for seed, own in enumerate(lookers)]
     train_together(make, members, steps)
+    unseen = [member(seed) for seed in range(2)]
+    train_together(make, unseen, steps)
     twins = []
-    for seed, (member, mine) in enumerate(zip(members, lookers, strict=True)):
+    for seed, (seen, plain, mine) in enumerate(zip(members, unseen, lookers, strict=True)):
         theirs = Looker()
-        member.compare(train_alone(make, interventions, steps, seed, *(kind() for kind in others), theirs))
+        seen.compare(alone(seed, theirs))
+        assert seen.model is not None
+        assert plain.model is not None
+        if not behind:
+            torch.testing.assert_close(weights(seen.model), weights(plain.model), rtol=0, atol=0)
         assert mine.counts == theirs.counts
         for found, expected in ((mine.gradients, theirs.gradients), (mine.outputs, theirs.outputs)):
             assert [name for name, _ in found.kept] == [name for name, _ in expected.kept]
@@ -115,9 +145,8 @@ def make_clipped(seed: int, **arguments: object) -> BaseAlgorithm:
 
 
 @pytest.mark.parametrize("interventions", ALL.values(), ids=ALL)
-def test_steps_of_ppo(interventions: Interventions, request: pytest.FixtureRequest) -> None:
-    if interventions is list:
-        request.getfixturevalue("stacked")
+@pytest.mark.usefixtures("stacked")
+def test_steps_of_ppo(interventions: Interventions) -> None:
     for looker in compare(make_clipped, interventions, 96):
         assert looker.counts == [12]
         assert len(looker.gradients.kept) == 2 * 4
@@ -127,8 +156,10 @@ def test_steps_of_ppo(interventions: Interventions, request: pytest.FixtureReque
 
 
 @pytest.mark.parametrize("interventions", ALL.values(), ids=ALL)
+@pytest.mark.usefixtures("stacked")
 def test_steps_of_sac(interventions: Interventions) -> None:
     for looker in compare(make_sac, interventions, 40):
+        assert any(values.any() for _, values in looker.outputs.kept)
         assert min(looker.counts) >= 25
         assert {name for name, _ in looker.gradients.kept} >= {"actor", "critic0", "critic1"}
 
@@ -149,6 +180,10 @@ def test_steps_that_are_left_out_are_not_seen(interventions: Interventions) -> N
     assert first.counts == second.counts == [32]
     assert len(first.gradients.kept) < len(second.gradients.kept)
     assert all(values.isfinite().all() for _, values in first.gradients.kept)
+
+
+def test_who_looks_behind_a_decay_sees_it() -> None:
+    compare(make_clipped, lambda: [L2(5.0, decay="decoupled")], 96, behind=True)
 
 
 def test_only_some_members_are_looked_at() -> None:
