@@ -24,7 +24,7 @@ from configs.settings import UsageError
 from envs import Tasks, make_vec_env
 from envs.compositions import Composition
 from envs.normalize import normalize
-from envs.schedules import Periodic
+from envs.schedules import Periodic, Together
 from envs.verify import Effect, verify
 from optimizers.targets import AtNewTarget
 from regularizers import L2
@@ -147,6 +147,7 @@ def notes(config: Config, tasks: Tasks) -> Iterator[str]:
     rollout, steps = config.agent.rollout(), config.run.steps
     if steps % rollout:
         yield f"{steps:,} steps are rounded up to {-(-steps // rollout) * rollout:,}, whole rollouts of {rollout:,}."
+    yield from _still(config, tasks)
     switches = (tasks.start(task) for task in range(1, min(tasks.n_tasks(steps), MOST_SWITCHES)))
     middle = next((switch for switch in switches if switch % rollout), None)
     if isinstance(config.agent, OnPolicy) and middle and not tasks.gradual:
@@ -158,3 +159,18 @@ def notes(config: Config, tasks: Tasks) -> Iterator[str]:
             f"tasks switch in the middle of rollouts (step {middle:,} is no multiple of {rollout:,}), which mixes two "
             f"tasks in one update; {aligned} would not."
         )
+
+
+def _still(config: Config, tasks: Tasks) -> Iterator[str]:
+    """What never changes within the run, though it would in a longer one."""
+    if isinstance(tasks, Composition) and isinstance(tasks.schedule, Together):
+        parts = [(f" of {name}", part) for name, part in tasks.parts.items()]
+    else:
+        parts = [("", tasks)]
+    for of, part in parts:
+        first = part.next_switch(0)
+        if first is not None and first >= config.run.steps and not part.gradual:
+            yield (
+                f"no switch{of} falls into this run of {config.run.steps:,} steps: the first is at step {first:,}; "
+                "choose more --steps, or a shorter period."
+            )

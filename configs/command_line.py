@@ -97,7 +97,7 @@ class Run(Settings):
     MuJoCo (batch); auto takes the batch where it knows the environment, and else dummy."""
 
     preflight: bool = True
-    """Before training, try every scheduled value and stop where one has no effect on the environment."""
+    """Before training, try the first values of every change and stop where one has no effect on the environment."""
 
     verify: bool = False
     """Do that preflight alone, and print what was measured."""

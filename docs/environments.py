@@ -107,8 +107,10 @@ python train.py --env CartPole-v1 --schedule pole.yaml --verify     what every v
   to a flat observation (`context`).
 - A switch in the middle of a PPO rollout mixes two tasks in one estimate of advantages: `align` puts switches off to
   the next multiple of a rollout, and `train.py` warns where they are not.
-- Before training, every scheduled value is tried on a scratch environment, and one that does nothing is an error
-  (`--no-preflight` leaves that out). Lowering the floor's friction alone, say, does nothing on any of the walkers.
+- Before training, the first eight values of every change are tried on a scratch environment, and one that does nothing
+  is an error (`--no-preflight` leaves that out). Lowering the floor's friction alone, say, does nothing on any of the
+  walkers. A run without `--config` has 100,000 steps: choose `--steps` of several periods; `train.py` says where no
+  switch falls into a run.
 - **`--normalize`** `off`, `cumulative`, `moving`, `freeze` or `reset`: what becomes of the statistics by which
   observations are normalised when the task changes. It is a factor of the experiment like any other, hence off unless
   asked for. `freeze` and `reset` are told of switches, as a reset at a switch is.

@@ -43,8 +43,9 @@ tests hold on PPO, SAC, A2C and DQN.
 - Some are also measured on the **first batch of each task**, before the agent has learnt anything from it (off-policy:
   within its first {fewest} transitions). There a saturated policy shows, which is another illness than a body that
   cannot be trained, and has other cures.
-- Metrics of **gradient steps** look at one of {every} steps, between `zero_grad` and the step, before any clipping, and
-  are averaged until the next measurement. A SAC critic is so seen in its own step, not in the actor's.
+- Metrics of **gradient steps** look at one of {every} steps (`churn` at one of {of_outputs}), between `zero_grad` and
+  the step, before any clipping, and are averaged until the next measurement. A SAC critic is so seen in its own step,
+  not in the actor's.
 
 | file | what |
 |---|---|
@@ -106,9 +107,9 @@ What an agent earns is measured from `episodes.csv`, in `metrics/tasks/`, one fi
 
 def page() -> str:
     """The whole page."""
-    from recording.measuring import FEWEST, STEP_EVERY
+    from recording.measuring import FEWEST, OUTPUTS_EVERY, STEP_EVERY
 
-    parts = [HEAD.format(fewest=FEWEST, every=STEP_EVERY, cost=costs())]
+    parts = [HEAD.format(fewest=FEWEST, every=STEP_EVERY, of_outputs=STEP_EVERY * OUTPUTS_EVERY, cost=costs())]
     for family, title in FAMILIES.items():
         parts.append(f"\n## {title}\n\n| name | what | values | measured on | settings |\n|---|---|---|---|---|\n")
         own = ((name, kind) for name, kind in METRICS.items() if kind.family == family)

@@ -20,7 +20,7 @@ PENDULUM = "SAC, Pendulum, 64x64, tasks of 10,240 steps"
 SCRIPTS: dict[str, tuple[list[str], str, Any, tuple[str, ...], str]] = {
     "interventions": (["redo", "--hidden", "64"], "ratios", SPREAD, ("ppo", "methods", "redo"), "64x64"),
     "measuring": (["--cases", PENDULUM, "--rounds", "2"], "run", (1.0, 0.5), ("cases",), PENDULUM),
-    "stepping": (["Ant-v5"], "figures", {"dummy": 3.0, "batch": 1.0} | SPREAD, ("environments",), "Ant-v5"),
+    "stepping": (["Ant-v5"], "figures", {"dummy": 3.0, "ours": 1.0} | SPREAD, ("environments",), "Ant-v5"),
     "shares": (["--only", "ppo_cheetah"], "microseconds", None, ("cases",), "ppo_cheetah"),
 }
 """Of each script: what to measure again, the function that does and what it finds, and where that is kept."""

@@ -327,6 +327,20 @@ def test_notes_before_the_run(capsys: Captured) -> None:
     assert "--schedule.period 64 would not" in shown
 
 
+def test_what_never_switches_is_noted(capsys: Captured) -> None:
+    assert train.main([*TINY, "--steps", "128", "--schedule.period", "1024", "--run-dir", "r"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no switch falls into this run of 128 steps: the first is at step 1,024;" in shown
+    part = "{kind: periodic, period: %d, changes: {%s: {change: cartpole, parameter: %s}}}"
+    parts = f"  often: {part % (64, 'pole', 'length')}\n  seldom: {part % (2048, 'weight', 'gravity')}\n"
+    Path("two.yaml").write_text(f"kind: together\nparts:\n{parts}")
+    words = [*TINY[:2], "--schedule", "two.yaml", *TINY[6:], "--steps", "128"]
+    assert train.main([*words, "--run-dir", "s"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "no switch of seldom falls into this run" in shown
+    assert shown.count("no switch") == 1
+
+
 def test_l2_beside_clipped_gradients_is_noted_once_for_all_members(capsys: Captured) -> None:
     words = ["--steps", "128", "--seeds", "2", "--no-preflight"]
     for more, told in (
