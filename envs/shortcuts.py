@@ -163,12 +163,8 @@ def _agree(kind: Any, rng: np.random.Generator, euler: bool, sutton: bool) -> bo
         for action in rng.integers(2, size=8):
             # Some of them end the episode.
             state = rng.uniform(-1, 1, 4) * (3, 5, 0.3, 5)
-            own.state, other.state, own.steps_beyond_terminated, other.steps_beyond_terminated = (
-                state,
-                state,
-                None,
-                None,
-            )
+            for env in (own, other):
+                env.state, env.steps_beyond_terminated = state, None
             expected, found = own.step(action), KNOWN[kind].bare(other, action)
             if found is None or expected[3] or expected[4]:
                 return False
