@@ -7,6 +7,7 @@ on the instance while anyone listens.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -32,7 +33,7 @@ class Idleness:
         """So many steps have been taken untold."""
 
 
-class Watching(Idleness):
+class Watching(Idleness, ABC):
     """A listener that looks at some of the steps and changes nothing, so that these, too, can be taken at once.
 
     They are where it listens before all who act around steps; behind these it is told as others are. In neither case
@@ -43,17 +44,17 @@ class Watching(Idleness):
         """None must be told in the usual way."""
         return math.inf
 
+    @abstractmethod
     def due(self) -> int:
         """The steps up to the next one that is looked at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def look(self, gradients: Mapping[Tensor, Tensor]) -> None:
         """Before such a step: the gradient of each parameter, whole and not clipped yet, in memory that is reused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def looked(self) -> None:
         """After such a step, of which `skipped` is still to tell."""
-        raise NotImplementedError
 
 
 class Unneeded(Idleness):

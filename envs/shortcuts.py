@@ -30,6 +30,7 @@ WHOLE: frozenset[type] = frozenset({int, *(np.dtype(code).type for code in "bhil
 CONSTANTS = ("gravity", "total_mass", "polemass_length", "length", "masspole", "tau", "force_mag")
 """What is tried with other values before a shortcut is used."""
 PLAIN = {float}
+"""What they mostly are."""
 NUMBERS: frozenset[type] = frozenset({int, float, np.float64, np.float32})
 """Types of constants that make numbers of double precision with those."""
 
@@ -132,6 +133,7 @@ class Known(NamedTuple):
     """A class of environments, none of which cuts an episode off by itself."""
 
     bare: Callable[[Any, Any], Bare | None]
+    """The shortcut: given an environment and an action, its step; None where it is left to the environment."""
     own: Callable[..., Any]
     """Its own step."""
     space: gym.Space[Any]
